@@ -39,7 +39,7 @@ TEST(arch_keys_of_newer_models_are_checked) {
         {"muse-glimmer", "logit_scale", ARCH_KEY_ABSENT, "\"muse-glimmer.logit_scale\""},
         {"muse-glimmer", "final_logit_softcapping", ARCH_KEY_ABSENT,
          "\"muse-glimmer.final_logit_softcapping\""},
-        {"muse-glimmer", "final_logit_softcapping", -1, "final_logit_softcapping -1; expected 0.01 to"},
+        {"muse-glimmer", "final_logit_softcapping", -1, "final_logit_softcapping is -1; expected 0.01"},
         {"muse-glimmer", "attention.sliding_window", ARCH_KEY_ABSENT,
          "\"muse-glimmer.attention.sliding_window\""},
         {"muse-glimmer", "attention.sliding_window", 0,

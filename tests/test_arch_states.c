@@ -37,6 +37,7 @@ static bool plan_of(Str file, Arena *arena, Plan **plan, Error *err) {
 }
 
 enum { ABSENT = -1 };
+#define MINUS_ONE 0xBF800000 // a float's bits
 
 // clang-format off
 static const struct {
@@ -53,7 +54,7 @@ static const struct {
     {"lfm2", "attention.head_count_kv", 2, 0, "tensor \"blk.2.shortconv.in_proj.weight\" is missing"},
     {"lfm2", "attention.head_count_kv", 1, 2, "tensor \"blk.1.attn_q.weight\" is missing"},
     {"lfm2", "attention.head_count_kv", 2, 3,
-     "head_count of layer 2 is 4, not a multiple of head_count_kv 3"},
+     "head_count_kv of layer 2 is 3; expected a divisor of layer 2's head_count 4"},
     {"qwen35", "ssm.conv_kernel", 0, ABSENT, "\"qwen35.ssm.conv_kernel\""},
     {"qwen35", "ssm.conv_kernel", 0, 9, "\"qwen35.ssm.conv_kernel\": 9; expected 2 to 8"},
     {"qwen35", "ssm.inner_size", 0, ABSENT, "\"qwen35.ssm.inner_size\""},
@@ -115,14 +116,14 @@ static const struct {
     {"nemotron-h-latent", "moe_latent_size", 0, 0,
      "\"blk.1.ffn_up_exps.weight\": expected shape [40, 32, 64], found [40, 32, 32]"},
     {"nemotron-h-latent", "moe_latent_size", 0, 1 << 18,
-     "nemotron_h_moe.moe_latent_size of layer 1 is 262144; expected 0 to 131072"},
+     "nemotron_h_moe.moe_latent_size is 262144; expected 0 to 131072"},
     {"nemotron-h-latent", "expert_group_count", 0, 3,
      "nemotron_h_moe.expert_group_count is 3 and expert_group_used_count 1, which does not fit 40 "
      "experts"},
     {"deci", "attention.head_count_kv", 0, ABSENT, "\"deci.attention.head_count_kv\""},
     {"deci", "attention.head_count_kv", 0, 0, "\"blk.0.attn_q.weight\": architecture deci has no use for it"},
     {"deci", "attention.head_count_kv", 3, 3,
-     "head_count of layer 3 is 4, not a multiple of head_count_kv 3"},
+     "head_count_kv of layer 3 is 3; expected a divisor of layer 3's head_count 4"},
     {"deci", "attention.head_count", 2, 4, "tensor \"blk.2.attn_norm.weight\" is missing"},
     {"deci", "feed_forward_length", 3, 96, "tensor \"blk.3.ffn_norm.weight\" is missing"},
     {"deci", "feed_forward_length", 1, 0,
@@ -130,7 +131,7 @@ static const struct {
     {"granite-hybrid-moe", "expert_count", 0, 16,
      "\"blk.0.ffn_gate_inp.weight\": expected shape [16, 64], found [8, 64]"},
     {"granite-hybrid-moe", "expert_count", 0, 0,
-     "mixtures of experts of architecture granitehybrid are not supported"},
+     "expert_used_count\": its value is 3, but granitehybrid.expert_count is 0 or missing"},
     {"gemma4-e4b", "attention.shared_kv_layers", 0, 6,
      "gemma4.attention.shared_kv_layers is 6; expected 0 to 5"},
     {"gemma4-e4b", "attention.shared_kv_layers", 0, 4,
@@ -141,6 +142,18 @@ static const struct {
      "\"blk.2.attn_q.weight\": expected shape [384, 64], found [256, 64]"},
     {"gemma4-e4b", "attention.key_length_swa", 0, 64,
      "\"blk.0.attn_q.weight\": expected shape [256, 64], found [128, 64]"},
+    {"gemma4-e4b", "attention.key_length_swa", 0, 2048,
+     "gemma4.attention.key_length_swa is 2048; expected 1 to 1024"},
+    {"gemma4-e4b", "attention.value_length_swa", 0, 2048,
+     "gemma4.attention.value_length_swa is 2048; expected 1 to 1024"},
+    {"gemma4-e4b", "attention.key_length", 0, 2048,
+     "gemma4.attention.key_length is 2048; expected 1 to 1024"},
+    {"gemma4-e4b", "rope.dimension_count_swa", 0, 64,
+     "gemma4.rope.dimension_count_swa is 64; expected 0 to 32"},
+    {"gemma4-e4b", "rope.dimension_count_swa", 0, 31, "gemma4.rope.dimension_count_swa is 31, not even"},
+    {"gemma4-e4b", "rope.freq_base_swa", 0, MINUS_ONE,
+     "gemma4.rope.freq_base_swa is -1; expected more than 0"},
+    {"gemma4-e4b", "rope.freq_base", 0, MINUS_ONE, "gemma4.rope.freq_base is -1; expected more than 0"},
     {"gemma4-e4b", "rope.dimension_count", 0, 16, "\"rope_freqs.weight\": expected shape [8], found [32]"},
     {"gemma4-e4b", "embedding_length_per_layer_input", 0, 16,
      "\"per_layer_token_embd.weight\": expected shape [64, 96], found [64, 768]"},
@@ -153,7 +166,7 @@ static const struct {
     {"gemma4-31b", "attention.head_count_kv", 5, 2,
      "\"blk.5.attn_k.weight\": expected shape [128, 64], found [64, 64]"},
     {"gemma4-31b", "attention.shared_kv_layers", 0, 1, NULL},
-    {"gemma4-31b", "attention.head_count_kv", 0, 3, "head_count is 4, not a multiple of head_count_kv 3"},
+    {"gemma4-31b", "attention.head_count_kv", 0, 3, "head_count_kv of layer 0 is 3; expected a divisor of"},
     {"gemma4-26b", "expert_used_count", 0, 9, "gemma4.expert_used_count is 9; expected 1 to 8"},
     {"gemma4-26b", "expert_feed_forward_length", 0, 64,
      "\"blk.0.ffn_gate_up_exps.weight\": expected shape [8, 128, 64], found [8, 64, 64]"},

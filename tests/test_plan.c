@@ -164,9 +164,11 @@ static const Row ERROR_ROWS[] = {
     {"a layer less than there is", "llama", .key = "block_count", .value = 1,
      .message = "tensor \"blk.1.attn_norm.weight\": architecture llama has no use for it"},
     {"heads do not divide", "llama", .key = "attention.head_count_kv", .value = 3,
-     .message = "llama.attention.head_count is 4, not a multiple of head_count_kv 3"},
+     .message = "llama.attention.head_count_kv is 3; expected a divisor of layer 0's head_count 4"},
     {"more KV heads than heads", "llama", .key = "attention.head_count_kv", .value = 8,
      .message = "llama.attention.head_count_kv is 8; expected 1 to 4"},
+    {"heads of a width that no key says", "llama", .key = "embedding_length", .value = 8192,
+     .message = "llama.attention.key_length (not in the file) is 2048; expected 1 to 1024"},
     {"mistyped key", "llama", .key = "embedding_length", .text = "wide",
      .message = "\"llama.embedding_length\""},
     {"rope dimensions above the head's", "llama", .key = "rope.dimension_count", .value = 18,
@@ -174,9 +176,9 @@ static const Row ERROR_ROWS[] = {
     {"odd rope dimensions", "llama", .key = "rope.dimension_count", .value = 7,
      .message = "llama.rope.dimension_count is 7, not even"},
     {"rope base of zero", "llama", .key = "rope.freq_base", .value = -0.0,
-     .message = "llama.rope: freq_base is -0"},
+     .message = "llama.rope.freq_base is -0; expected more than 0"},
     {"epsilon of two", "llama", .key = "attention.layer_norm_rms_epsilon", .value = 2,
-     .message = "llama.attention.layer_norm_rms_epsilon (or layer_norm_epsilon) is 2; expected 0 to 1"},
+     .message = "llama.attention.layer_norm_rms_epsilon is 2; expected 0 to 1"},
     {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
      .message =
          "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn, "
@@ -379,7 +381,7 @@ TEST(plan_reads_numbers_of_layers) {
          GGUF_I32,
          {4, 3},
          2,
-         "llama.attention.head_count of layer 1 is 3, not a multiple of"},
+         "head_count_kv is 2; expected a divisor of layer 1's head_count 3"},
         {"another number than its tensors",
          GGUF_I32,
          {4, 2},
@@ -644,9 +646,9 @@ TEST(plan_configuration_of_gemma2) {
         {"keys", 42, 40, 20, 40, 20, 0, NULL},
         {"no caps", 42, 0, 0, 0, 0, 0, NULL},
         {"27B", 46, -1, -1, 50, 30, 144, NULL},
-        {"negative", 26, -2, -1, .message = "gemma2: attn_logit_softcapping is -2 and final_logit"},
-        {"tiny", 26, -1, 1e-30f, .message = "gemma2: attn_logit_softcapping is 50 and final_logit"},
-        {"huge", 26, 1e30f, -1, .message = "gemma2: attn_logit_softcapping is 1e+30 and final_logit"},
+        {"negative", 26, -2, -1, .message = "gemma2.attn_logit_softcapping is -2; expected 0.01"},
+        {"tiny", 26, -1, 1e-30f, .message = "gemma2.final_logit_softcapping is 1e-30; expected"},
+        {"huge", 26, 1e30f, -1, .message = "gemma2.attn_logit_softcapping is 1e+30; expected"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);

@@ -64,6 +64,8 @@ TEST(plan_families_are_checked) {
          "qwen2moe.expert_shared_feed_forward_length"},
         {"residuals times less than nothing", "granite", 2, "residual_scale", -0.2, true,
          "granite.residual_scale is -0.2; expected a multiplier"},
+        {"logits divided by next to nothing", "granite", 2, "logit_scale", 1e-9, true,
+         "granite.logit_scale is 1e-09; expected a multiplier"},
         {"an infinite multiplier", "granite", 2, "embedding_scale", 1e30, true,
          "granite.embedding_scale is 1e+30"},
         {"multipliers that are not there", "minicpm", 2, NULL, 0, false, "minicpm.embedding_scale"},

@@ -372,13 +372,30 @@ TEST(template_renders_long_conversations) {
     const Template *t;
     TemplateText out;
     REQUIRE(template_compile(str_from_c(source), &arena, &t, &err));
-    CHECK(template_memory_bytes(request.len) <= TEMPLATE_MEMORY_MAX);
-    Arena memory = os_arena(template_memory_bytes(request.len)), whole = memory;
+    Arena memory = os_arena(TEMPLATE_MEMORY_MAX), whole = memory;
     if (!CHECK(template_render(t, &(TemplateInput){.variables = variables}, &memory, &out, &err)))
         printf("%s\n", err.message);
     else CHECK(out.text.len > (size_t)(MESSAGES - 1) * BYTES && out.steps < TEMPLATE_STEPS_MAX / 4);
     CHECK(arena_left(&whole) - arena_left(&memory) < 16 * request.len);
-    CHECK_INT_EQ(TEMPLATE_MEMORY_MAX, template_memory_bytes(UINT64_MAX));
+}
+
+// However large the arena is.
+TEST(template_memory_is_bounded) {
+    static const char source[] =
+        "{%% set n = namespace(s='x') %%}{%% for i in range(%d) %%}{%% set n.s = n.s ~ n.s %%}"
+        "{%% endfor %%}";
+    Arena arena = arena_of_mb(2048);
+    for (int doublings = 26; doublings <= 28; doublings += 2) { // 2^27 and 2^29 bytes in all
+        char text[sizeof source + 8];
+        Arena empty = arena;
+        TemplateText out;
+        Error err;
+        snprintf(text, sizeof text, source, doublings);
+        CHECK(render(text, "{}", &empty, &out, &err) == (doublings == 26));
+        CHECK(arena_left(&arena) - arena_left(&empty) < TEMPLATE_MEMORY_MAX + (1 << 16));
+        if (doublings == 28)
+            CHECK_STR_EQ("the template needs more memory than it may have", (const char *)err.message);
+    }
 }
 
 // All of jinja2 3.1.6's but those that are random.

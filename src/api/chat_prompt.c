@@ -101,7 +101,7 @@ static bool read_and_render(Api *api, const ApiRequest *r, ConversationReader re
     lane->rendered = max_u64(lane->rendered, (uint64_t)(arena->next - lane->rendering.next));
     if (!ok && err->code == ERR_NO_MEMORY) // there is enough for every conversation that a context holds
         error_fill(err, ERR_TOO_LONG, ERROR_NO_POSITION,
-                   "the conversation needs more than %d MiB to be written", RENDERING_MEMORY_BYTES >> 20);
+                   "the conversation needs more than %d MiB to be written", TEMPLATE_MEMORY_MAX >> 20);
     if (!ok) return false;
     if (out->text.len > RENDERED_BYTES_MAX || out->n_spans > RENDERED_SPANS_MAX)
         return error_set(err, ERR_TOO_LONG,

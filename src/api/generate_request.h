@@ -14,7 +14,7 @@
 
 #include <math.h>
 
-// What a model's file says of sampling (general.sampling.*). NaN: nothing.
+// What a model's file says of sampling (general.sampling.*), as far as a request could say it. NaN: nothing.
 typedef struct {
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
     double top_k;

@@ -541,7 +541,7 @@ static bool create_lane(Api *api, LaneId id, Arena *arena) {
     }
     lane->scratch = os_arena(
         max_u64(execute_scratch_bytes(c->tokenizer, prompt_bytes), generate_scratch_bytes(c->tokenizer)));
-    lane->rendering = os_arena(RENDERING_MEMORY_BYTES);
+    lane->rendering = os_arena(TEMPLATE_MEMORY_MAX);
     return lane->scratch.next && lane->rendering.next;
 }
 

@@ -3,10 +3,10 @@
 #include "base/utf8.h"
 #include "cli/progress.h"
 #include "cli/sampling.h"
-#include "cli/serve_model.h"
 #include "os/os.h"
 
 #include <math.h>
+#include <stdio.h>
 
 enum {
     TEXTS_ARENA_MB = 1024,
@@ -22,14 +22,17 @@ static void take_default(const Options *o, FlagId flag, double value, float *out
 
 // The file's own sampling, where the command line does not say otherwise.
 static void take_defaults(const Options *o, const GgufFile *file, SamplerParams *p) {
-    SamplingDefaults d = serve_sampling(file);
+    char memory[ERROR_MESSAGE_BYTES];
+    StrBuf unused = STRBUF(memory);
+    SamplingDefaults d = sampling_of_file(file, &unused);
+    if (unused.len) fprintf(stderr, "worker-orcd: warning: %s%s\n", SAMPLING_UNUSED, memory);
     take_default(o, FLAG_TEMPERATURE, d.temperature, &p->temperature);
     take_default(o, FLAG_TOP_P, d.top_p, &p->top_p);
     take_default(o, FLAG_MIN_P, d.min_p, &p->min_p);
     take_default(o, FLAG_PENALTY, d.repetition_penalty, &p->repetition_penalty);
     take_default(o, FLAG_PRESENCE, d.presence_penalty, &p->presence_penalty);
     take_default(o, FLAG_FREQUENCY, d.frequency_penalty, &p->frequency_penalty);
-    if (!options_given(o, FLAG_TOP_K) && !isnan(d.top_k)) p->top_k = (uint32_t)d.top_k;
+    if (!options_given(o, FLAG_TOP_K) && !isnan(d.top_k)) p->top_k = d.top_k > 0 ? (uint32_t)d.top_k : 0;
 }
 
 static bool make_buffers(ChatSession *s, Arena *arena) {

@@ -13,6 +13,7 @@
 #include "os/os.h"
 #include "json/json_writer.h"
 
+#include <math.h>
 #include <stdio.h>
 
 enum {
@@ -166,6 +167,20 @@ static void put_lines(Report *r, const Line *lines, size_t n_lines) {
     }
 }
 
+// What is sampled with where a request says nothing else, of the keys that can be used.
+static void put_sampling(Report *r) {
+    bool begun = false;
+    for (size_t i = 0; i < SAMPLING_KEYS; i++) {
+        double value = sampling_default(&r->support->sampling, &sampling_keys[i]);
+        if (isnan(value)) continue;
+        if (begun) strbuf_put(&r->out, STR(", "));
+        else put_label(r, "sampling");
+        begun = true;
+        strbuf_printf(&r->out, "%s %.7g", sampling_keys[i].name, value);
+    }
+    if (begun) strbuf_put_char(&r->out, '\n');
+}
+
 static void put_model(Report *r) {
     const GgufValue *name = find_value(r, "general.name");
     uint64_t elements = 0;
@@ -189,6 +204,7 @@ static void put_model(Report *r) {
         strbuf_printf(&r->out, "%s\n", gguf_quant_kind(r->file));
     }
     put_lines(r, model_lines, COUNT_OF(model_lines));
+    put_sampling(r);
 }
 
 static void put_special_tokens(Report *r, const GgufArray *tokens) {

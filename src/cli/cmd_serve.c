@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/model.h"
 #include "cli/progress.h"
+#include "cli/sampling.h"
 #include "cli/serve_model.h"
 #include "http/http_client.h"
 #include "http/http_parser.h"
@@ -83,6 +84,15 @@ static void log_chat(const Worker *w) {
               LOG_STR("reasoning_format", str_from_c(answer_reasoning_format_name(&chat->formats))));
 }
 
+static void log_sampling(const Worker *w) {
+    char memory[ERROR_MESSAGE_BYTES];
+    StrBuf text = STRBUF(memory);
+    if (!w->serves.unused_sampling.len) return;
+    strbuf_put(&text, STR(SAMPLING_UNUSED));
+    strbuf_put(&text, w->serves.unused_sampling);
+    log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", strbuf_str(&text)));
+}
+
 static void log_products(const Worker *w) {
     char memory[256];
     StrBuf text = STRBUF(memory);
@@ -112,6 +122,7 @@ static bool load_weights(Worker *w, Error *err) {
     const BackendInfo *info = &backend->info;
     if (info->jit_seconds > 0) log_jit(&w->log, info);
     log_products(w);
+    log_sampling(w);
     if (info->warning[0]) log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", str_from_c(info->warning)));
     for (uint32_t i = 0; i < tokenizer_warning_count(w->model.tokenizer); i++)
         log_event(&w->log, LOG_LOAD_WARNING,

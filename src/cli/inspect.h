@@ -3,6 +3,7 @@
 
 #include "chat/answer_format.h"
 #include "cli/flags.h"
+#include "cli/sampling.h"
 #include "json/json_writer.h"
 #include "text/tokenizer.h"
 #include "plan/plan.h"
@@ -23,6 +24,8 @@ typedef struct {
     bool template_ok;
     Error template_error;
     AnswerFormats formats; // where there is a template
+    SamplingDefaults sampling;
+    Str unused_sampling;
 } Support;
 
 // Never fails: what goes wrong is what there is to say. `file` was opened to look. `arena` keeps the plan.

@@ -6,6 +6,8 @@
 #include "template/chat_template.h"
 #include "text/tokenizer.h"
 
+#include <math.h>
+
 enum { SCRATCH_BYTES = 1 << 30 }; // address space; only what is used costs memory
 
 void inspect_put_text(StrBuf *out, Str s, uint32_t columns) {
@@ -80,6 +82,9 @@ void inspect_support(const GgufFile *file, const Options *options, Arena *arena,
     check_model(file, options, arena, out);
     check_tokenizer(file, arena, out);
     check_template(file, options, out);
+    StrBuf unused = strbuf_begin_in_arena(arena);
+    out->sampling = sampling_of_file(file, &unused);
+    out->unused_sampling = strbuf_end_in_arena(&unused, arena);
 }
 
 static void put_error(StrBuf *out, const char *before, const Error *err) {
@@ -113,6 +118,11 @@ void inspect_put_support(const Support *s, const GgufFile *file, StrBuf *out) {
         inspect_put_text(out, s->plan->ignored_keys, UINT32_MAX);
         strbuf_put(out, STR(".\n"));
     }
+    if (s->unused_sampling.len) {
+        strbuf_put(out, STR("Sampling of the file that is out of range, and not used: "));
+        inspect_put_text(out, s->unused_sampling, UINT32_MAX);
+        strbuf_put(out, STR(".\n"));
+    }
     if (file->stale_split_count) {
         strbuf_printf(out, "The file says that it is one of %u parts, but it holds all tensors.\n",
                       file->stale_split_count);
@@ -142,6 +152,14 @@ void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter
     if (s->plan && s->plan->n_skipped_tensors)
         json_member_str(w, "skipped_tensors", s->plan->skipped_tensors);
     if (s->plan && s->plan->ignored_keys.len) json_member_str(w, "ignored_keys", s->plan->ignored_keys);
+    json_key(w, "sampling");
+    json_open_object(w);
+    for (size_t i = 0; i < SAMPLING_KEYS; i++) {
+        double value = sampling_default(&s->sampling, &sampling_keys[i]);
+        if (!isnan(value)) json_member_f64(w, sampling_keys[i].name, value);
+    }
+    json_close_object(w);
+    if (s->unused_sampling.len) json_member_str(w, "unused_sampling", s->unused_sampling);
     if (file->stale_split_count) json_member_u64(w, "stale_split_count", file->stale_split_count);
 }
 

@@ -1,6 +1,7 @@
 #include "cli/serve_model.h"
 
 #include "base/hash.h"
+#include "cli/sampling.h"
 #include "os/os.h"
 
 // ---- name ----
@@ -28,37 +29,6 @@ static Str served_name(const Options *o, Model *m) {
     if (o->served_model_name) return str_from_c(o->served_model_name);
     Str name = slug(m->name, &m->arena);
     return name.len ? name : STR("model");
-}
-
-// ---- sampling ----
-
-static double read_number(const GgufFile *file, const char *key) {
-    Error ignored; // a value of another type says nothing
-    float f;
-    uint32_t u;
-    int32_t i;
-    Str name = str_from_c(key);
-    if (!file || !gguf_find_value(file, name)) return (double)NAN;
-    if (gguf_opt_f32(file, name, &f, &ignored)) return (double)f;
-    if (gguf_opt_u32(file, name, &u, &ignored)) return u;
-    return gguf_opt_i32(file, name, &i, &ignored) ? (double)i : (double)NAN;
-}
-
-// A value that a request may not have is none.
-static double within(double value, double least, double most) {
-    return value >= least && value <= most ? value : (double)NAN;
-}
-
-SamplingDefaults serve_sampling(const GgufFile *file) {
-    return (SamplingDefaults){
-        .temperature = within(read_number(file, "general.sampling.temp"), 0, 2),
-        .top_p = within(read_number(file, "general.sampling.top_p"), 0, 1),
-        .min_p = within(read_number(file, "general.sampling.min_p"), 0, 1),
-        .top_k = within(read_number(file, "general.sampling.top_k"), 0, VOCAB_MAX),
-        .repetition_penalty = within(read_number(file, "general.sampling.penalty_repeat"), 0.01, 2),
-        .presence_penalty = within(read_number(file, "general.sampling.penalty_present"), -2, 2),
-        .frequency_penalty = within(read_number(file, "general.sampling.penalty_freq"), -2, 2),
-    };
 }
 
 // ---- content ----
@@ -95,9 +65,13 @@ static uint64_t count_parameters(const GgufFile *file) {
 }
 
 bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err) {
+    StrBuf unused = strbuf_begin_in_arena(&m->arena);
+    SamplingDefaults sampling = sampling_of_file(m->file, &unused);
+    Str unused_sampling = strbuf_end_in_arena(&unused, &m->arena);
     *out = (ServeModel){
         .served_model = served_name(o, m),
-        .sampling = serve_sampling(m->file),
+        .sampling = sampling,
+        .unused_sampling = unused_sampling,
         .content_hash = hash_content(m->file),
         .model_bytes = m->file ? m->file->size_bytes : 0,
         .n_params = count_parameters(m->file),

@@ -3,8 +3,6 @@
 #include "json/json_builder.h"
 #include "os/os.h"
 
-enum { RENDERING_ARENA_MB = 4096 }; // of address space; a conversation takes 100 times its text at most
-
 static const JsonNode *request_body(const ChatTurn *turns, size_t n_turns, const TurnsSetting *settings,
                                     size_t n_settings, Arena *arena, Error *err) {
     JsonBuilder b = json_builder_begin(arena);
@@ -47,7 +45,7 @@ static bool encode(const ChatModel *m, const TemplateText *text, Arena *arena, T
 
 bool turns_prompt(const ChatModel *m, const ChatTurn *turns, size_t n_turns, const TurnsSetting *settings,
                   size_t n_settings, Arena *arena, TurnsPrompt *out, Error *err) {
-    const size_t size = (size_t)RENDERING_ARENA_MB << 20;
+    const size_t size = TEMPLATE_MEMORY_MAX; // as the server has for a conversation
     Arena rendering = os_arena(size);
     void *start = rendering.next;
     const JsonNode *variables;

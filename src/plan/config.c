@@ -4,6 +4,7 @@
 #include "base/strbuf.h"
 #include "plan/keys.h"
 
+#include <assert.h>
 #include <math.h>
 
 // What is being read, for all that follows.
@@ -139,16 +140,21 @@ static bool read_u32(const ConfigReader *r, Str name, const ConfigRow *row, uint
            gguf_value_error(r->file, value, r->err, "%u; expected %u to %u", *out, row->least, most);
 }
 
+// Whether the row counts for the model, and the layer, as far as it is known.
+static bool row_counts(const ConfigReader *r, const ConfigRow *row) {
+    const ModelConfig *c = r->c;
+    return row->type != CONFIG_UNREAD && (!row->only_n_layers || row->only_n_layers == c->n_layers) &&
+           (!row->only_n_experts || row->only_n_experts == c->n_experts) &&
+           arch_rule_holds(row->layers, c, r->layer);
+}
+
 static bool read_row(const ConfigReader *r, const ConfigRow *row) {
     ArchKey key;
     void *field = (uint8_t *)r->c + row->offset;
     uint32_t u32 = (uint32_t)row->fallback;
     float f32 = (float)row->fallback;
     bool ok = true;
-    if (row->type == CONFIG_UNREAD) return true;
-    if (row->only_n_layers && row->only_n_layers != r->c->n_layers) return true;
-    if (row->only_n_experts && row->only_n_experts != r->c->n_experts) return true;
-    if (!arch_rule_holds(row->layers, r->c, r->layer)) return true;
+    if (!row_counts(r, row)) return true;
     Str name = row->key ? arch_key(&key, row->key, r->arch) : (Str){0};
     if (row->or_keep && !gguf_find_value(r->file, name)) return true;
     if (row->key) {
@@ -225,60 +231,106 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (c->no_rope_period) c->no_rope = (layer + 1) % c->no_rope_period == 0;
 }
 
-typedef struct {
-    const char *name; // the key's part after the architecture
+// ---- checks ----
+//
+// A number is named by its place in ModelConfig, so that what is said of it names the key that it was read
+// from.
+
+#define AT(field) offsetof(ModelConfig, field)
+
+static uint32_t u32_at(const ConfigReader *r, size_t field) {
     uint32_t value;
-    uint32_t least;
-    uint32_t most;
-    bool of_layer;
+    memcpy(&value, (const uint8_t *)r->c + field, sizeof value);
+    return value;
+}
+
+static float f32_at(const ConfigReader *r, size_t field) {
+    float value;
+    memcpy(&value, (const uint8_t *)r->c + field, sizeof value);
+    return value;
+}
+
+// The last of the rows that fill a number whose key the file has, with what it says. Where it has none, the
+// first of them: *value is NULL then.
+static const ConfigRow *row_of(const ConfigReader *r, size_t field, const GgufValue **value) {
+    const ConfigRow *found = NULL;
+    *value = NULL;
+    for (uint32_t i = 0; i < r->arch->n_config; i++) {
+        const ConfigRow *row = &r->arch->config[i];
+        ArchKey key;
+        if (row->offset != field || !row->key || !row_counts(r, row)) continue;
+        const GgufValue *there = gguf_find_value(r->file, arch_key(&key, row->key, r->arch));
+        if (there || !found) found = row;
+        if (there) *value = there;
+    }
+    return found;
+}
+
+// Sets "llama.attention.head_count of layer 3 is " with the text behind it; without the layer where the file
+// has one number for all. Returns false.
+static bool refuse(const ConfigReader *r, size_t field, const char *format, ...) PRINTF_LIKE(3, 4);
+static bool refuse(const ConfigReader *r, size_t field, const char *format, ...) {
+    char text[ERROR_MESSAGE_BYTES];
+    StrBuf b = STRBUF(text);
+    ArchKey key;
+    const GgufValue *value;
+    va_list args;
+    const ConfigRow *row = row_of(r, field, &value);
+    assert(row); // numbers that no key fills are right
+    strbuf_put(&b, arch_key(&key, row->key, r->arch));
+    if (value && value->type == GGUF_ARRAY) strbuf_printf(&b, " of layer %u", r->layer);
+    strbuf_put(&b, value ? STR(" is ") : STR(" (not in the file) is "));
+    va_start(args, format);
+    strbuf_vprintf(&b, format, args);
+    va_end(args);
+    return error_set(r->err, ERR_BAD_FILE, "%.*s", STR_ARG(strbuf_str(&b)));
+}
+
+typedef struct {
+    size_t field; // a u32
+    uint32_t least, most;
 } ConfigRange;
 
-// " of layer 3" where layers may differ.
-static const char *place_of(const ConfigReader *r, bool of_layer, char *text, size_t size) {
-    StrBuf b = strbuf_from_memory(text, size);
-    if (of_layer && r->layer) strbuf_printf(&b, " of layer %u", r->layer);
-    return strbuf_str(&b).ptr;
+static bool check_range(const ConfigReader *r, ConfigRange range) {
+    uint32_t value = u32_at(r, range.field);
+    return (value >= range.least && value <= range.most) ||
+           refuse(r, range.field, "%u; expected %u to %u", value, range.least, range.most);
 }
 
 static bool check_ranges(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const ConfigRange ranges[] = {
-        {"nextn_predict_layers", c->n_ahead, 0, c->n_blocks - 1, false},
-        {"context_length", c->n_context, 1, 1 << 24, false},
-        {"embedding_length", c->d_model, 1, 1 << 17, false},
-        {"expert_shared_feed_forward_length", c->d_ff_shared, 0, 1 << 20, true},
-        {"feed_forward_length", c->d_ff, !c->single_blocks && !c->spare_blocks, 1 << 20, true},
-        {"attention.head_count", c->n_heads, 1, 1 << 12, true},
-        {"attention.head_count_kv", c->n_kv_heads, 1, c->n_heads, true},
-        {"attention.key_length", c->head_dim, 1, HEAD_DIM_MAX, true},
-        {"attention.value_length", c->value_dim, 1, HEAD_DIM_MAX, true},
-        {"expert_count", c->n_experts, 0, EXPERTS_MAX, false},
-        {"expert_used_count", c->n_experts_used, c->n_experts > 0, c->n_experts, false},
-        {"expert_feed_forward_length", c->d_ff_expert, c->n_experts > 0, 1 << 20, true},
-        {"expert_shared_count", c->n_shared, 0, EXPERTS_MAX, false},
-        {"moe_latent_size", c->d_latent, 0, 1 << 17, true},
-        {"leading_dense_block_count", c->n_leading, 0, c->n_layers, false},
-        {"attention.shared_kv_layers", c->n_shared_kv, 0, c->n_layers - 1, false},
-        {"embedding_length_per_layer_input", c->d_per_layer, 0, 1 << 14, false},
-        {"interleave_moe_layer_step", c->expert_period, 0, c->n_layers, false},
-        {"altup.num_inputs", c->n_streams, c->laurel_rank ? 2 : 0, STREAMS_MAX, false},
-        {"altup.active_idx", c->active_stream, 0, c->n_streams ? c->n_streams - 1 : 0, false},
-        {"expert_gating_func", c->route.scores, SCORES_OF_ALL, SCORES_OF_CHOSEN, false},
-        {"expert_group_count", c->route.n_groups, 1, 32, false},
-        {"expert_group_used_count", c->route.n_groups_used, 1, c->route.n_groups, false},
-        {"rope.dimension_count", c->rope.dims, 0, c->head_dim, true},
-        {"rope.scaling.original_context_length", c->rope.original_context, 1, 1 << 24, false},
-        {"attention.temperature_length", c->temperature_length, 1, 1 << 24, false},
+        {AT(n_ahead), 0, c->n_blocks - 1},
+        {AT(n_context), 1, 1 << 24},
+        {AT(d_model), 1, 1 << 17},
+        {AT(d_ff_shared), 0, 1 << 20},
+        {AT(d_ff), !c->single_blocks && !c->spare_blocks, 1 << 20},
+        {AT(n_heads), 1, 1 << 12},
+        {AT(n_kv_heads), 1, c->n_heads},
+        {AT(head_dim), 1, HEAD_DIM_MAX},
+        {AT(value_dim), 1, HEAD_DIM_MAX},
+        {AT(n_experts), 0, EXPERTS_MAX},
+        {AT(n_experts_used), c->n_experts > 0, c->n_experts},
+        {AT(d_ff_expert), c->n_experts > 0, 1 << 20},
+        {AT(n_shared), 0, EXPERTS_MAX},
+        {AT(d_latent), 0, 1 << 17},
+        {AT(n_leading), 0, c->n_layers},
+        {AT(n_shared_kv), 0, c->n_layers - 1},
+        {AT(d_per_layer), 0, 1 << 14},
+        {AT(expert_period), 0, c->n_layers},
+        {AT(n_streams), c->laurel_rank ? 2 : 0, STREAMS_MAX},
+        {AT(active_stream), 0, c->n_streams ? c->n_streams - 1 : 0},
+        {AT(route.scores), SCORES_OF_ALL, SCORES_OF_CHOSEN},
+        {AT(route.n_groups), 1, 32},
+        {AT(route.n_groups_used), 1, c->route.n_groups},
+        {AT(rope.dims), 0, c->head_dim},
+        {AT(rope.original_context), 1, 1 << 24},
+        {AT(temperature_length), 1, 1 << 24},
     };
-    char place[32];
-    for (size_t i = 0; i < COUNT_OF(ranges); i++) {
-        const ConfigRange *range = &ranges[i];
-        if (range->value >= range->least && range->value <= range->most) continue;
-        return error_set(r->err, ERR_BAD_FILE, "%s.%s%s is %u; expected %u to %u", r->arch->name, range->name,
-                         place_of(r, range->of_layer, place, sizeof place), range->value, range->least,
-                         range->most);
-    }
-    return true;
+    bool ok = true;
+    for (size_t i = 0; i < COUNT_OF(ranges) && ok; i++)
+        ok = check_range(r, ranges[i]);
+    return ok;
 }
 
 static bool is_scale(float scale) {
@@ -289,128 +341,110 @@ static bool is_scale(float scale) {
 static bool check_scales(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const struct {
-        const char *name;
-        float value, less; // than what is checked, the file's
-    } scales[] = {{"embedding_scale", c->embed_scale, 0},
-                  {"residual_scale", c->residual_scale, 0},
-                  {"logit_scale", c->logit_scale, 0},
-                  {"attention.scale", c->score_scale == 0 ? 1 : c->score_scale, 0},
-                  {"attention.temperature_scale", 1 + c->temperature_scale, 1},
-                  {"expert_weights_scale", c->route.scale, 0},
-                  {"rope.scaling.attn_factor", r->arch->rope_pairs == ROPE_NONE ? 1 : c->rope.attn_factor, 0},
-                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier, 1},
-                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_score_growth, 1}};
+        size_t field;
+        float value; // what is multiplied by, and follows from the field's
+    } scales[] = {{AT(embed_scale), c->embed_scale},
+                  {AT(residual_scale), c->residual_scale},
+                  {AT(logit_divisor), c->logit_divisor},
+                  {AT(logit_scale), c->logit_scale * c->logit_divisor},
+                  {AT(score_scale), c->score_scale == 0 ? 1 : c->score_scale},
+                  {AT(temperature_scale), 1 + c->temperature_scale},
+                  {AT(route.scale), c->route.scale},
+                  {AT(rope.attn_factor), r->arch->rope_pairs == ROPE_NONE ? 1 : c->rope.attn_factor},
+                  {AT(rope.yarn_log_multiplier), 1 + c->rope.yarn_log_multiplier},
+                  {AT(rope.yarn_score_growth), 1 + c->rope.yarn_score_growth}};
     for (size_t i = 0; i < COUNT_OF(scales); i++) {
         if (is_scale(scales[i].value)) continue;
-        return error_set(r->err, ERR_BAD_FILE, "%s.%s is %g; expected a multiplier of 1e-6 to 1e6",
-                         r->arch->name, scales[i].name, (double)(scales[i].value - scales[i].less));
+        return refuse(r, scales[i].field, "%g; expected a multiplier of 1e-6 to 1e6",
+                      (double)f32_at(r, scales[i].field));
     }
     return true;
 }
 
 // Far from where a cap or its inverse is infinite.
-static bool cap_is_usable(float cap) {
-    return cap == 0 || (cap >= 0.01f && cap <= 1e6f);
+static bool check_cap(const ConfigReader *r, size_t field) {
+    float cap = f32_at(r, field);
+    return cap == 0 || (cap >= 0.01f && cap <= 1e6f) ||
+           refuse(r, field, "%g; expected 0.01 to 1e6, or 0 for none", (double)cap);
 }
 
+// Numbers of which the file may have one for layers with a window and one for the others. A head without a
+// rotary embedding is made of pairs, too.
 static bool check_rope(const ConfigReader *r) {
     const RopeConfig *rope = &r->c->rope;
+    bool has_rope = r->arch->rope_pairs != ROPE_NONE;
     bool scaled = rope->scaling == ROPE_SCALING_LINEAR || rope->scaling == ROPE_SCALING_YARN;
-    if (r->arch->rope_pairs == ROPE_NONE) return true;
-    if (rope->base > 0 && (!scaled || rope->factor > 0)) return true;
-    return error_set(r->err, ERR_BAD_FILE,
-                     "%s.rope: freq_base is %g and scaling.factor %g; expected more than 0", r->arch->name,
-                     (double)rope->base, (double)rope->factor);
+    size_t turned = has_rope ? AT(rope.dims) : AT(head_dim);
+    if (u32_at(r, turned) % 2) return refuse(r, turned, "%u, not even", u32_at(r, turned));
+    if (!has_rope) return true;
+    if (!(rope->base > 0)) return refuse(r, AT(rope.base), "%g; expected more than 0", (double)rope->base);
+    return !scaled || rope->factor > 0 ||
+           refuse(r, AT(rope.factor), "%g; expected more than 0", (double)rope->factor);
 }
 
 // Groups of experts are as large as each other, of two at least, and have as many together as a row uses.
 static bool check_route(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     uint32_t groups = c->route.n_groups, size = c->n_experts / groups;
-    if (groups == 1 ||
-        (size > 1 && c->n_experts % groups == 0 && size * c->route.n_groups_used >= c->n_experts_used))
-        return true;
-    return error_set(
-        r->err, ERR_BAD_FILE,
-        "%s.expert_group_count is %u and expert_group_used_count %u, which does not fit %u experts of which "
-        "%u are used",
-        r->arch->name, groups, c->route.n_groups_used, c->n_experts, c->n_experts_used);
-}
-
-static bool check_range(const ConfigReader *r, const char *name, uint32_t value, uint32_t least,
-                        uint32_t most) {
-    return (value >= least && value <= most) ||
-           error_set(r->err, ERR_BAD_FILE, "%s.%s is %u; expected %u to %u", r->arch->name, name, value,
-                     least, most);
+    return groups == 1 ||
+           (size > 1 && c->n_experts % groups == 0 && size * c->route.n_groups_used >= c->n_experts_used) ||
+           refuse(r, AT(route.n_groups),
+                  "%u and expert_group_used_count %u, which does not fit %u experts of which %u are used",
+                  groups, c->route.n_groups_used, c->n_experts, c->n_experts_used);
 }
 
 // Of an architecture whose layers have states. A short convolution alone has neither heads nor keys.
 static bool check_state(const ConfigReader *r) {
     const ModelConfig *c = r->c;
-    const char *arch = r->arch->name;
-    bool has_keys = c->state_heads || c->state_groups || c->state_dim;
-    if (!has_keys) return true;
-    if (!check_range(r, "ssm.inner_size", c->state_inner, 1, 1 << 17) ||
-        !check_range(r, "ssm.state_size", c->state_dim, 1, STATE_DIM_MAX) ||
-        !check_range(r, "ssm.time_step_rank", c->state_heads, 1, 1 << 12) ||
-        !check_range(r, "ssm.group_count", c->state_groups, 1, c->state_heads))
+    const GgufValue *value;
+    if (!row_of(r, AT(state_dim), &value)) return true;
+    if (!check_range(r, (ConfigRange){AT(state_inner), 1, 1 << 17}) ||
+        !check_range(r, (ConfigRange){AT(state_dim), 1, STATE_DIM_MAX}) ||
+        !check_range(r, (ConfigRange){AT(state_heads), 1, 1 << 12}) ||
+        !check_range(r, (ConfigRange){AT(state_groups), 1, c->state_heads}))
         return false;
     if (c->state_heads % c->state_groups || c->state_inner % c->state_heads) {
-        return error_set(r->err, ERR_BAD_FILE,
-                         "%s.ssm.time_step_rank is %u; expected a multiple of group_count %u that divides "
-                         "inner_size %u",
-                         arch, c->state_heads, c->state_groups, c->state_inner);
+        return refuse(r, AT(state_heads),
+                      "%u; expected a multiple of group_count %u that divides inner_size %u", c->state_heads,
+                      c->state_groups, c->state_inner);
     }
-    return check_range(r, "ssm.inner_size / time_step_rank", c->state_inner / c->state_heads, 1,
-                       STATE_DIM_MAX);
+    uint32_t values = c->state_inner / c->state_heads;
+    return values <= STATE_DIM_MAX ||
+           refuse(r, AT(state_inner), "%u, which is %u for each of time_step_rank %u; expected %u at most",
+                  c->state_inner, values, c->state_heads, STATE_DIM_MAX);
 }
 
 // What of a compressed cache must agree: its key is the latent vector and the turned values behind it.
 static bool check_mla(const ConfigReader *r) {
     const ModelConfig *c = r->c;
-    const char *arch = r->arch->name;
     if (!c->is_mla) return true;
-    if (!check_range(r, "attention.kv_lora_rank", c->kv_rank, 1, HEAD_DIM_MAX) ||
-        !check_range(r, "rope.dimension_count", c->rope.dims, 1, HEAD_DIM_MAX - 1) ||
-        !check_range(r, "attention.q_lora_rank", c->q_rank, 0, 1 << 17) ||
-        !check_range(r, "attention.key_length_mla", c->mla_key_dim, c->rope.dims + 1, HEAD_DIM_MAX) ||
-        !check_range(r, "attention.value_length_mla", c->mla_value_dim, 1, HEAD_DIM_MAX) ||
-        !check_range(r, "attention.head_count_kv", c->n_kv_heads, 1, 1))
+    if (!check_range(r, (ConfigRange){AT(rope.dims), 1, HEAD_DIM_MAX - 1}) ||
+        !check_range(r, (ConfigRange){AT(kv_rank), 1, HEAD_DIM_MAX - c->rope.dims}) ||
+        !check_range(r, (ConfigRange){AT(q_rank), 0, 1 << 17}) ||
+        !check_range(r, (ConfigRange){AT(mla_key_dim), c->rope.dims + 1, HEAD_DIM_MAX}) ||
+        !check_range(r, (ConfigRange){AT(mla_value_dim), 1, HEAD_DIM_MAX}) ||
+        !check_range(r, (ConfigRange){AT(n_kv_heads), 1, 1}))
         return false;
     if (c->head_dim != c->kv_rank + c->rope.dims || c->value_dim != c->kv_rank) {
-        return error_set(r->err, ERR_BAD_FILE,
-                         "%s.attention.key_length is %u and value_length %u; expected kv_lora_rank %u with "
-                         "and without rope.dimension_count %u",
-                         arch, c->head_dim, c->value_dim, c->kv_rank, c->rope.dims);
+        return refuse(r, AT(head_dim),
+                      "%u and value_length %u; expected kv_lora_rank %u with and without "
+                      "rope.dimension_count %u",
+                      c->head_dim, c->value_dim, c->kv_rank, c->rope.dims);
     }
     return c->rope.yarn_score_growth >= 0 ||
-           error_set(r->err, ERR_BAD_FILE, "%s.rope.scaling.yarn_log_multiplier is %g; expected 0 or more",
-                     arch, (double)c->rope.yarn_score_growth);
+           refuse(r, AT(rope.yarn_score_growth), "%g; expected 0 or more", (double)c->rope.yarn_score_growth);
 }
 
 static bool check(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const char *arch = r->arch->name;
-    char place[32];
-    if (!check_ranges(r)) return false;
-    if (c->n_heads % c->n_kv_heads) {
-        return error_set(r->err, ERR_BAD_FILE,
-                         "%s.attention.head_count%s is %u, not a multiple of head_count_kv %u", arch,
-                         place_of(r, true, place, sizeof place), c->n_heads, c->n_kv_heads);
-    }
-    if (c->rope.dims % 2)
-        return error_set(r->err, ERR_BAD_FILE, "%s.rope.dimension_count is %u, not even", arch, c->rope.dims);
-    if (!(c->norm_eps >= 0 && c->norm_eps < 1)) {
-        return error_set(r->err, ERR_BAD_FILE,
-                         "%s.attention.layer_norm_rms_epsilon (or layer_norm_epsilon) is %g; expected 0 to 1",
-                         arch, (double)c->norm_eps);
-    }
-    if (!cap_is_usable(c->score_cap) || !cap_is_usable(c->logit_cap)) {
-        return error_set(r->err, ERR_BAD_FILE,
-                         "%s: attn_logit_softcapping is %g and final_logit_softcapping %g; expected 0.01 to"
-                         " 1e6, or 0 for none",
-                         arch, (double)c->score_cap, (double)c->logit_cap);
-    }
+    if (!check_mla(r) || !check_ranges(r)) return false;
+    if (c->n_heads % c->n_kv_heads)
+        return refuse(r, AT(n_kv_heads), "%u; expected a divisor of layer %u's head_count %u", c->n_kv_heads,
+                      r->layer, c->n_heads);
+    if (!(c->norm_eps >= 0 && c->norm_eps < 1))
+        return refuse(r, AT(norm_eps), "%g; expected 0 to 1", (double)c->norm_eps);
+    if (!check_cap(r, AT(score_cap)) || !check_cap(r, AT(logit_cap))) return false;
     if (c->slopes) {
         return error_set(
             r->err, ERR_UNSUPPORTED,
@@ -418,10 +452,8 @@ static bool check(const ConfigReader *r) {
             arch, c->n_layers);
     }
     if (isnan(c->sparsity) || c->sparsity > 100) {
-        return error_set(r->err, ERR_BAD_FILE,
-                         "%s.activation_sparsity_scale%s is %g; expected a number of deviations, or minus "
-                         "infinity for none",
-                         arch, place_of(r, true, place, sizeof place), (double)c->sparsity);
+        return refuse(r, AT(sparsity), "%g; expected a number of deviations, or minus infinity for none",
+                      (double)c->sparsity);
     }
     if (c->single_blocks && c->mixer == MIXER_ATTENTION && c->d_ff) {
         return error_set(
@@ -430,7 +462,7 @@ static bool check(const ConfigReader *r) {
             "one of them",
             r->layer, arch, c->n_kv_heads, c->d_ff);
     }
-    return check_state(r) && check_mla(r) && check_scales(r) && check_route(r) && check_rope(r);
+    return check_state(r) && check_scales(r) && check_route(r) && check_rope(r);
 }
 
 static bool read_vocab(const ConfigReader *r) {

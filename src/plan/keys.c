@@ -150,7 +150,10 @@ bool keys_check(const GgufFile *file, const Arch *arch, const ModelConfig *c, St
             strbuf_printf(ignored, "%s%.*s = %s", ignored->len ? ", " : "", STR_ARG(v->key), text);
             continue;
         }
-        if (*what) {
+        if (arch->of_experts && strcmp(what, "mixtures of experts") == 0) {
+            gguf_value_error(file, v, err, "its value is %s, but %s.expert_count is 0 or missing", text,
+                             arch->name);
+        } else if (*what) {
             gguf_value_error(file, v, err, "%s of architecture %s are not supported (its value is %s)", what,
                              arch->name, text);
         } else {

@@ -782,18 +782,14 @@ static bool make_spans(Run *run, const Text *text, TemplateText *out) {
     return true;
 }
 
-uint64_t template_memory_bytes(uint64_t request_bytes) {
-    uint64_t fixed = 16 << 20, each = 48;
-    if (request_bytes > (TEMPLATE_MEMORY_MAX - fixed) / each) return TEMPLATE_MEMORY_MAX;
-    return fixed + each * request_bytes;
-}
-
 bool template_render(const Template *t, const TemplateInput *input, Arena *arena, TemplateText *out,
                      Error *err) {
     uint64_t steps_max = input->steps_max ? input->steps_max : TEMPLATE_STEPS_MAX;
     Pieces pieces = {0};
     Text text;
-    Run run = {.arena = arena,
+    Arena bounded = arena_from_memory(arena->next, min_u64(TEMPLATE_MEMORY_MAX, arena_left(arena)));
+    bounded.fail_countdown = arena->fail_countdown;
+    Run run = {.arena = &bounded,
                .err = err,
                .steps_left = steps_max,
                .counted = arena->next,
@@ -804,6 +800,7 @@ bool template_render(const Template *t, const TemplateInput *input, Arena *arena
     if (!scope) return false;
     bool ok = set_globals(&run, t, input) && exec(&run, scope, t->body) != FLOW_FAILED &&
               pieces_join(&run, &pieces, &text) && make_spans(&run, &text, out);
+    arena->next = bounded.next;
     out->steps = steps_max - run.steps_left;
     if (!ok && err->code == ERR_INVALID_REQUEST && run.line) return error_prefix(err, "line %u", run.line);
     return ok;

@@ -52,20 +52,17 @@ typedef struct {
 enum {
     TEMPLATE_SOURCE_BYTES_MAX = 1 << 20,
     TEMPLATE_STEPS_MAX = 20 * 1000 * 1000, // 10,000 messages of 1 KB each take about two millions
+    // 10 MB of text in 10,000 messages take 30 to 95 MB with published templates; a text that is all escapes
+    // of tojson takes about 50 bytes a byte.
     TEMPLATE_MEMORY_MAX = 512 << 20,
     TEMPLATE_DEPTH_MAX = 200,    // of nested expressions and statements in the source
     TEMPLATE_STACK_MAX = 1000,   // of those at work, with the calls between them, and of values in values
     TEMPLATE_RANGE_MAX = 100000, // of range(), as in jinja2's sandbox
 };
 
-// Memory that suffices to render a request of so many bytes with a published template: 10 MB of text in
-// 10,000 messages take 30 to 95 MB of it, a text that is all escapes of tojson about 50 bytes a byte.
-// TEMPLATE_MEMORY_MAX at most.
-uint64_t template_memory_bytes(uint64_t request_bytes);
-
-// Renders into `arena`, which also takes what is computed on the way. Steps bound the time, about a
-// second at most: what a template does with much text or many values takes many. Errors:
-// ERR_INVALID_REQUEST with "line N: " and the reason, or with what the template itself says through
-// raise_exception; ERR_NO_MEMORY when the arena is full. Any number of threads may render one template.
+// Renders into `arena`, which also takes what is computed on the way: TEMPLATE_MEMORY_MAX of it at most.
+// Steps bound the time, about a second at most: what it does with much text or many values takes many.
+// Errors: ERR_INVALID_REQUEST with "line N: " and the reason, or with what the template itself says through
+// raise_exception; ERR_NO_MEMORY when that memory is full. Any number of threads may render one template.
 MUST_CHECK bool template_render(const Template *t, const TemplateInput *input, Arena *arena,
                                 TemplateText *out, Error *err);
