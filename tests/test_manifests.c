@@ -1,4 +1,4 @@
-// The README's blocks for Kubernetes and nginx, read by the programs that they are for or by their schemas.
+// The blocks of tests/build/dist/routers.md for Kubernetes and nginx, read by the programs that they are for or by their schemas.
 #include "runner.h"
 #include "worker_process.h"
 
@@ -16,8 +16,8 @@ static Str run_check(const char *arguments) {
     return process_read_file(out);
 }
 
-// The README's, and that the check notices what is wrong.
-TEST_SLOW(manifests_of_the_readme, 180) {
+// Those, and that the check notices what is wrong.
+TEST_SLOW(manifests_for_kubernetes, 180) {
     test_needs_plain_run();
     test_needs_python("kubernetes_validate");
     test_needs_python("cloudcoil.models.keda.v1alpha1");
@@ -30,7 +30,8 @@ TEST_SLOW(manifests_of_the_readme, 180) {
         "{selector: {matchLabels: {app: a}}, targetPorts: [{number: 8080}]}\n",
     };
     char arguments[2048];
-    int length = snprintf(arguments, sizeof arguments, "kubernetes %s", test_root_path("README.md"));
+    int length =
+        snprintf(arguments, sizeof arguments, "kubernetes %s", test_root_path("tests/build/dist/routers.md"));
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         char name[16], text[1024];
         snprintf(name, sizeof name, "%zu.md", i);
@@ -62,7 +63,8 @@ TEST(manifests_nginx_takes_its_block) {
              "%s/llm.pem 2>/dev/null",
              folder, folder);
     REQUIRE(system(command) == 0);
-    snprintf(arguments, sizeof arguments, "nginx %s %s", test_root_path("README.md"), folder);
+    snprintf(arguments, sizeof arguments, "nginx %s %s", test_root_path("tests/build/dist/routers.md"),
+             folder);
     CHECK_STR_EQ("1\n", run_check(arguments));
     snprintf(command, sizeof command,
              "set -e; ls %s/*.conf; for f in %s/*.conf; do nginx -t -p %s/ -c $f; done", folder, folder,
