@@ -1,4 +1,5 @@
-// The blocks of tests/build/dist/routers.md for Kubernetes and nginx, read by the programs that they are for or by their schemas.
+// The blocks of tests/build/dist/routers.md for Kubernetes and nginx, read by the programs that they are for
+// or by their schemas.
 #include "runner.h"
 #include "worker_process.h"
 
