@@ -5,6 +5,8 @@
 #include "os/os.h"
 #include "runner.h"
 
+#include <stdio.h>
+
 typedef struct {
     const char *name, *grammar;
     const char *yes[6], *no[6];
@@ -237,4 +239,93 @@ TEST(grammar_readers_say_when_memory_is_missing) {
         }
         CHECK(n > 50);
     }
+}
+
+// ---- how long it may take ----
+
+// A chain of n rules, each of which ends or goes on with the next one.
+static Str chain(uint32_t n, Arena *arena) {
+    size_t size = 32ull * n + 64, length = 0;
+    char *text = arena_new(arena, char, size);
+    length += (size_t)snprintf(text, size, "root::=r0\n");
+    for (uint32_t i = 0; i < n; i++)
+        length += (size_t)snprintf(text + length, size - length, "r%x::=\"a\"r%x|\"b\"\n", i, i + 1);
+    length += (size_t)snprintf(text + length, size - length, "r%x::=\"c\"", n);
+    return (Str){text, length};
+}
+
+// Asked so often, it says that nobody wants the result.
+typedef struct {
+    uint32_t asked, wanted;
+} Client;
+
+static bool is_gone(const void *context) {
+    Client *c = (Client *)(uintptr_t)context;
+    return ++c->asked > c->wanted;
+}
+
+static const Grammar *compile_bounded(Str text, uint64_t work_max, const LangStop *stop, Arena *kept,
+                                      Error *err) {
+    Arena nodes = grammar_arena(0);
+    LangMaker maker = {.keep = kept, .scratch = grammar_arena(2), .work_max = 1 << 28};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    GrammarNode root;
+    const Grammar *g;
+    if (!gbnf_read(text, NULL, b, &maker, grammar_arena(1), &root, err)) return NULL;
+    grammar_bound_work(b, work_max, stop);
+    return grammar_compile(b, root, kept, grammar_arena(1), &g, err) ? g : NULL;
+}
+
+// Chains that are too long for one automaton once took an hour: below each rule all others were looked at
+// again, which nothing counted.
+TEST(grammar_chains_of_rules_compile_in_time) {
+    static const uint32_t lengths[] = {8000, 45000};
+    Arena all = os_arena(256u << 20), texts = os_arena(4u << 20);
+    for (size_t i = 0; i < COUNT_OF(lengths); i++) {
+        Arena kept = all, memory = texts;
+        Error err = {0};
+        TEST_CASE_LABEL("%u rules", lengths[i]);
+        const Grammar *g =
+            compile_bounded(chain(lengths[i], &memory), GRAMMAR_COMPILE_WORK_MAX, NULL, &kept, &err);
+        if (!g) {
+            FAIL("%s", err.message);
+            continue;
+        }
+        GrammarMatcher *m = grammar_start_matcher(g, grammar_byte_trie());
+        CHECK(grammar_takes(m, STR("aab")) && grammar_takes(m, STR("b")));
+        CHECK(!grammar_takes(m, STR("aac")) && !grammar_takes(m, STR("bb")));
+    }
+    os_release(all.next, arena_left(&all));
+    os_release(texts.next, arena_left(&texts));
+}
+
+TEST(grammar_compiling_ends_with_its_work_or_its_client) {
+    Arena all = os_arena(256u << 20), texts = os_arena(1u << 20);
+    Str text = chain(20000, &texts);
+    uint64_t taken = 0;
+    for (uint64_t work_max = 100 * 1000; work_max <= GRAMMAR_COMPILE_WORK_MAX; work_max *= 10) {
+        Arena kept = all;
+        Error err = {0};
+        if (compile_bounded(text, work_max, NULL, &kept, &err)) taken = taken ? taken : work_max;
+        else CHECK(err.code == ERR_TOO_LARGE && !taken);
+    }
+    CHECK_U64_EQ(GRAMMAR_COMPILE_WORK_MAX, taken);
+    // It is asked all along, so whenever the client goes, it ends.
+    Client never = {.wanted = UINT32_MAX};
+    LangStop stop = {is_gone, &never};
+    Arena kept = all;
+    Error err = {0};
+    CHECK(compile_bounded(text, GRAMMAR_COMPILE_WORK_MAX, &stop, &kept, &err) != NULL);
+    CHECK(never.asked > 100);
+    const uint32_t wanted[] = {0, 50, never.asked - 1};
+    for (size_t i = 0; i < COUNT_OF(wanted); i++) {
+        Client client = {.wanted = wanted[i]};
+        stop.context = &client;
+        kept = all;
+        CHECK(!compile_bounded(text, GRAMMAR_COMPILE_WORK_MAX, &stop, &kept, &err));
+        CHECK_INT_EQ(ERR_CANCELLED, err.code);
+        CHECK_INT_EQ(wanted[i] + 1, client.asked);
+    }
+    os_release(all.next, arena_left(&all));
+    os_release(texts.next, arena_left(&texts));
 }

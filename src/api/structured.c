@@ -257,6 +257,7 @@ bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, co
                  .stop = stop,
                  .tokenizer = t};
     *err = (Error){0};
+    if (c.builder) grammar_bound_work(c.builder, work_max, stop);
     bool has_memory = c.builder || error_set(err, ERR_NO_MEMORY, "no memory for a grammar");
     bool good_blanks = has_memory && check_blanks(&c, a, err);
     if (good_blanks && compile(a, chat, &c, out, err)) {

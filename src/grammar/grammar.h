@@ -21,7 +21,7 @@
 // Threads: a builder belongs to one thread. A compiled grammar is constant; any thread may read it.
 #pragma once
 
-#include "grammar/dfa.h"
+#include "grammar/lang.h"
 
 typedef struct GrammarBuilder GrammarBuilder;
 typedef struct Grammar Grammar;
@@ -40,6 +40,7 @@ enum {
     GRAMMAR_CONTAINS_PREFIX = 64,     // first items of an array that must contain something
     GRAMMAR_DEPTH_MAX = 512,          // nodes that are open at once
     GRAMMAR_NAME_BYTES_MAX = 256,     // of a node's name in messages; longer ones are cut
+    GRAMMAR_COMPILE_WORK_MAX = 100 * 1000 * 1000, // steps of grammar_compile: about a second
 };
 
 // The builder and its nodes live in `arena`. NULL when that is full.
@@ -162,9 +163,13 @@ void grammar_merge_leaves(GrammarBuilder *b);
 // each other the innermost one at fault that has a name is called.
 void grammar_name(GrammarBuilder *b, GrammarNode node, Str name);
 
+// What grammar_compile may take, in steps of 10 ns or so (LangMaker counts the same); it asks `stop`, where
+// that is not NULL, within a tenth of a second. GRAMMAR_COMPILE_WORK_MAX and NULL where this is not called.
+void grammar_bound_work(GrammarBuilder *b, uint64_t work_max, const LangStop *stop);
+
 // Compiles what `root` describes. The result lives in `arena` and refers to the automata of grammar_add_dfa,
 // but to nothing else of the builder's. Errors: ERR_INVALID_REQUEST (nothing matches: the message names the
-// node; a rule begins with itself or has no body), ERR_TOO_LARGE (a limit), ERR_UNSUPPORTED, ERR_NO_MEMORY,
-// and what the builder noted. Time and scratch are linear in nodes and parts.
+// node; a rule begins with itself or has no body), ERR_TOO_LARGE (a limit, or too much work), ERR_CANCELLED
+// (`stop`), ERR_UNSUPPORTED, ERR_NO_MEMORY, and what the builder noted. Scratch is linear in nodes and parts.
 MUST_CHECK bool grammar_compile(GrammarBuilder *b, GrammarNode root, Arena *arena, Arena scratch,
                                 const Grammar **out, Error *err);

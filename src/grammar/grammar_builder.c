@@ -10,6 +10,7 @@ GrammarBuilder *grammar_builder_new(Arena *arena) {
     if (!nodes) return NULL;
     nodes[GRAMMAR_EMPTY].kind = NODE_EMPTY;
     *b = (GrammarBuilder){.arena = arena, .nodes = nodes, .n_nodes = 2, .nodes_cap = BUILDER_FIRST_NODES};
+    b->work.work_max = GRAMMAR_COMPILE_WORK_MAX;
     return b;
 }
 
@@ -186,6 +187,11 @@ void grammar_set_rule(GrammarBuilder *b, GrammarNode rule, GrammarNode body) {
     if (!builder_knows(b, rule) || !builder_knows(b, body) || !grammar_builder_ok(b)) return;
     assert(b->nodes[rule].kind == NODE_RULE);
     b->nodes[rule].body = body;
+}
+
+void grammar_bound_work(GrammarBuilder *b, uint64_t work_max, const LangStop *stop) {
+    b->work.work_max = work_max;
+    b->work.stop = stop;
 }
 
 void grammar_merge_leaves(GrammarBuilder *b) {

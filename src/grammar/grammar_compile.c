@@ -1,5 +1,6 @@
 #include "grammar/grammar_compile.h"
 #include "grammar/grammar_unique.h"
+#include "grammar/lang_internal.h"
 
 bool node_child(const Node *node, uint32_t place, GrammarNode *child) {
     *child = GRAMMAR_NEVER;
@@ -187,6 +188,8 @@ bool grammar_compile(GrammarBuilder *b, GrammarNode root, Arena *arena, Arena sc
         *err = b->err;
         return false;
     }
+    // Some ten passes over all nodes and parts.
+    if (!lang_work(&b->work, 10 * ((uint64_t)b->n_nodes + b->n_parts), err)) return false;
     Grammar *g = arena_new(arena, Grammar, 1);
     NodeEdges edges;
     GrammarNode unsupported = GRAMMAR_NEVER;
@@ -197,10 +200,9 @@ bool grammar_compile(GrammarBuilder *b, GrammarNode root, Arena *arena, Arena sc
     if (unsupported != GRAMMAR_NEVER) return grammar_refuse_members(&b->nodes[unsupported], err);
     if (need[root] == NEED_NEVER) return grammar_refuse_empty(b, root, need, err);
     if (!grammar_emit(b, root, need, arena, scratch, g, err)) return false;
-    if (b->merges && !grammar_merge(g, arena, scratch))
-        return error_set(err, ERR_NO_MEMORY, "no memory to merge a grammar of %u nodes", b->n_nodes);
-    if (!grammar_find_follow(g, arena, scratch) || !unique_find_texts(g, arena, scratch) ||
-        !grammar_find_digest(g, scratch))
+    if (b->merges && !grammar_merge(g, &b->work, arena, scratch, err)) return false;
+    if (!grammar_find_follow(g, &b->work, arena, scratch, err)) return false;
+    if (!unique_find_texts(g, arena, scratch) || !grammar_find_digest(g, scratch))
         return error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
     *out = g;
     return true;

@@ -24,15 +24,16 @@ MUST_CHECK bool needs_find(const GrammarBuilder *b, const NodeEdges *edges, uint
 // ItemsNode's can_end, with the children that need at most need_max.
 void items_table(const ItemsNode *items, const uint16_t *need, uint32_t need_max, uint8_t *cells);
 
-// Copies what can be reached from root and can complete. ERR_NO_MEMORY, and what
-// grammar_check_beginnings gives.
-MUST_CHECK bool grammar_emit(const GrammarBuilder *b, GrammarNode root, const uint16_t *need, Arena *arena,
+// Copies what can be reached from root and can complete. ERR_NO_MEMORY, ERR_TOO_LARGE, ERR_CANCELLED, and
+// what grammar_check_beginnings gives.
+MUST_CHECK bool grammar_emit(GrammarBuilder *b, GrammarNode root, const uint16_t *need, Arena *arena,
                              Arena scratch, Grammar *out, Error *err);
 // Sets `nullable`, and refuses a rule that can begin with itself. ERR_NO_MEMORY, ERR_INVALID_REQUEST.
 MUST_CHECK bool grammar_check_beginnings(Grammar *g, Node *nodes, Arena scratch, Error *err);
-// Makes automata of what is regular. `nodes` may be replaced and become more. False when an arena is full.
-MUST_CHECK bool grammar_merge(Grammar *g, Arena *arena, Arena scratch);
-// Sets `follow`, which lives in `arena`. False when an arena is full.
-MUST_CHECK bool grammar_find_follow(Grammar *g, Arena *arena, Arena scratch);
+// Makes automata of what is regular, as far as that takes no more than its share of `work`. `nodes` may be
+// replaced and become more. ERR_NO_MEMORY, ERR_TOO_LARGE, ERR_CANCELLED.
+MUST_CHECK bool grammar_merge(Grammar *g, LangMaker *work, Arena *arena, Arena scratch, Error *err);
+// Sets `follow`, which lives in `arena`. ERR_NO_MEMORY, ERR_TOO_LARGE, ERR_CANCELLED.
+MUST_CHECK bool grammar_find_follow(Grammar *g, LangMaker *work, Arena *arena, Arena scratch, Error *err);
 // grammar_digest.c. Fills g->digest. False: no memory.
 MUST_CHECK bool grammar_find_digest(Grammar *g, Arena scratch);

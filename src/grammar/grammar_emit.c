@@ -1,6 +1,7 @@
 // The compiled grammar: a copy of the nodes that can be reached and can complete, without alternatives,
 // members and items that cannot be.
 #include "grammar/grammar_compile.h"
+#include "grammar/lang_internal.h"
 
 typedef struct {
     const GrammarBuilder *b;
@@ -9,7 +10,10 @@ typedef struct {
     GrammarNode *to; // [n_nodes] of the builder's nodes: the copy, or GRAMMAR_NEVER
     GrammarNode *queue;
     uint32_t n_queue;
+    LangMaker *work;
     bool full; // the arena
+    bool over; // *err is set
+    Error *err;
 } Emit;
 
 static bool emit_can(const Emit *e, GrammarNode node) {
@@ -69,14 +73,15 @@ static void emit_dfa(Emit *e, const Dfa *from, Node *to) {
 // ---- members ----
 
 // index[i]: the place of member i among those that can be, or UINT32_MAX. Returns how many can.
-static uint32_t emit_choose_members(const Emit *e, const MembersNode *m, uint32_t *index) {
+static uint32_t emit_choose_members(Emit *e, const MembersNode *m, uint32_t *index) {
     for (uint32_t i = 0; i < m->n_members; i++) {
         bool can = m->members[i].key != GRAMMAR_NEVER && emit_can(e, m->members[i].value);
         index[i] = can ? 0 : UINT32_MAX;
     }
-    for (bool changed = m->has_needs; changed;) {
+    for (bool changed = m->has_needs; changed && !e->over;) {
         changed = false;
-        for (uint32_t i = 0; i < m->n_members; i++) {
+        for (uint32_t i = 0; i < m->n_members && !e->over; i++) {
+            e->over = !lang_work(e->work, 1ull + m->members[i].n_needs, e->err);
             for (uint32_t k = 0; index[i] == 0 && k < m->members[i].n_needs; k++) {
                 if (index[m->members[i].needs[k]] == 0) continue;
                 index[i] = UINT32_MAX;
@@ -200,10 +205,12 @@ static void emit_node(Emit *e, GrammarNode id, Node *to) {
     }
 }
 
-bool grammar_emit(const GrammarBuilder *b, GrammarNode root, const uint16_t *need, Arena *arena,
-                  Arena scratch, Grammar *out, Error *err) {
+bool grammar_emit(GrammarBuilder *b, GrammarNode root, const uint16_t *need, Arena *arena, Arena scratch,
+                  Grammar *out, Error *err) {
     Emit e = {.b = b, .need = need, .arena = arena, .to = arena_new(&scratch, GrammarNode, b->n_nodes)};
     e.queue = arena_new(&scratch, GrammarNode, b->n_nodes);
+    e.work = &b->work;
+    e.err = err;
     Node *nodes = NULL;
     if (e.to && e.queue) {
         e.to[GRAMMAR_EMPTY] = GRAMMAR_EMPTY;
@@ -214,8 +221,9 @@ bool grammar_emit(const GrammarBuilder *b, GrammarNode root, const uint16_t *nee
     }
     if (!nodes) return error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
     nodes[GRAMMAR_EMPTY].kind = NODE_EMPTY;
-    for (uint32_t q = 0; q < e.n_queue && !e.full; q++)
+    for (uint32_t q = 0; q < e.n_queue && !e.full && !e.over; q++)
         emit_node(&e, e.queue[q], &nodes[q + 2]);
+    if (e.over) return false;
     if (e.full) return error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
     *out = (Grammar){.nodes = nodes, .n_nodes = e.n_queue + 2, .root = e.to[root]};
     if (!grammar_check_beginnings(out, nodes, scratch, err)) return false;

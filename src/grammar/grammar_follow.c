@@ -1,6 +1,7 @@
 // Which bytes may come behind a leaf: FIRST and FOLLOW of the usual construction of predictive parsers. Masks
 // use them to pass over the ends of leaves behind which a token cannot go on.
 #include "grammar/grammar_compile.h"
+#include "grammar/lang_internal.h"
 
 // Passes over all nodes until nothing changes. A grammar that needs more, which only one made for it does,
 // gets sets of all bytes: they are exact enough for everything but speed.
@@ -133,15 +134,29 @@ static void follow_in_node(Follow *f, uint32_t id) {
     }
 }
 
-bool grammar_find_follow(Grammar *g, Arena *arena, Arena scratch) {
+// How many sets a pass looks at, or nodes.
+static uint64_t pass_work(const Grammar *g) {
+    uint64_t n = g->n_nodes;
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        const Node *node = &g->nodes[i];
+        if (node->kind == NODE_SEQUENCE || node->kind == NODE_CHOICE) n += node->count;
+        if (node->kind == NODE_MEMBERS) n += 4ull * (node->members->n_members + node->members->n_further);
+        if (node->kind == NODE_ITEMS) n += 4ull * node->items->n_prefix;
+    }
+    return n;
+}
+
+bool grammar_find_follow(Grammar *g, LangMaker *work, Arena *arena, Arena scratch, Error *err) {
+    uint64_t n_looks = pass_work(g);
     Follow f = {.nodes = g->nodes, .n_nodes = g->n_nodes, .changed = true};
     f.first = arena_new(&scratch, ByteSet, g->n_nodes);
     f.follow = arena_new(arena, ByteSet, g->n_nodes);
-    if (!f.first || !f.follow) return false;
+    if (!f.first || !f.follow) return lang_no_memory(err);
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].kind == NODE_LEAF) f.first[i] = leaf_first(g->nodes[i].dfa);
     // Parents come before their children, mostly: FIRST goes up, FOLLOW goes down.
     for (int pass = 0; f.changed && pass < FOLLOW_PASSES; pass++) {
+        if (!lang_work(work, n_looks, err)) return false;
         f.changed = false;
         for (uint32_t i = g->n_nodes; i-- > 0;)
             first_of_node(&f, i);
@@ -149,6 +164,7 @@ bool grammar_find_follow(Grammar *g, Arena *arena, Arena scratch) {
     bool all = f.changed;
     f.changed = true;
     for (int pass = 0; f.changed && !all && pass < FOLLOW_PASSES; pass++) {
+        if (!lang_work(work, n_looks, err)) return false;
         f.changed = false;
         for (uint32_t i = 0; i < g->n_nodes; i++)
             follow_in_node(&f, i);

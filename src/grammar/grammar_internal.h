@@ -3,6 +3,7 @@
 
 #include "grammar/byte_set.h"
 #include "grammar/grammar.h"
+#include "grammar/lang.h"
 
 typedef enum {
     NODE_NEVER,
@@ -80,6 +81,7 @@ struct GrammarBuilder {
     uint32_t n_parts;
     bool merges;      // grammar_merge_leaves
     uint64_t n_cells; // of tables of arrays that must contain something
+    LangMaker work;   // what grammar_compile may take, and has taken: its counts alone
     Error err;        // code ERR_NONE: all is well
 };
 

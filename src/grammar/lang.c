@@ -2,11 +2,15 @@
 #include "base/utf8.h"
 #include "grammar/lang_internal.h"
 
+bool lang_is_wanted(LangMaker *m, Error *err) {
+    if (!m->stop || !m->stop->is_over(m->stop->context)) return true;
+    return error_set(err, ERR_CANCELLED, "nobody waits for it any more");
+}
+
 bool lang_work(LangMaker *m, uint64_t amount, Error *err) {
     uint64_t before = m->work / LANG_ASK_STEPS;
     m->work += amount;
-    if (m->stop && m->work / LANG_ASK_STEPS != before && m->stop->is_over(m->stop->context))
-        return error_set(err, ERR_CANCELLED, "nobody waits for it any more");
+    if (m->work / LANG_ASK_STEPS != before && !lang_is_wanted(m, err)) return false;
     if (m->work <= m->work_max) return true;
     return error_set(err, ERR_TOO_LARGE, "needs more than %llu steps of work",
                      (unsigned long long)m->work_max);

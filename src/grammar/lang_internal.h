@@ -21,6 +21,8 @@ typedef struct {
 
 // Counts `amount` steps; false once m->work_max is passed, or m->stop says so.
 MUST_CHECK bool lang_work(LangMaker *m, uint64_t amount, Error *err);
+// Whether m->stop lets it go on; else ERR_CANCELLED.
+MUST_CHECK bool lang_is_wanted(LangMaker *m, Error *err);
 bool lang_no_memory(Error *err);
 
 static inline LangTable lang_table(Arena *arena, uint32_t n_classes) {

@@ -152,8 +152,14 @@ bool lang_minimise(LangMaker *m, Arena scratch, const LangTable *t, uint32_t *bl
         if (t->accepts[s]) mark(&blocks, s);
     }
     split(&blocks);
-    uint32_t b = 1;
+    uint32_t b = 1, unasked = 0;
     for (uint32_t c = 0; c < cords.n_sets; c++) {
+        // The work is counted above; here it only asks whether it is still wanted.
+        unasked += cords.to[c] - cords.from[c] + 1;
+        if (unasked >= LANG_ASK_STEPS) {
+            unasked = 0;
+            if (!lang_is_wanted(m, err)) return false;
+        }
         for (uint32_t i = cords.from[c]; i < cords.to[c]; i++)
             mark(&blocks, e.tail[cords.elements[i]]);
         split(&blocks);
