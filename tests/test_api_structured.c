@@ -20,6 +20,11 @@
 #define COMPLETIONS "/v1/completions"
 #define RESPONSES "/v1/responses"
 #define MESSAGES "/v1/messages"
+#define FORMATS                                                                       \
+    "harmony, gemma4, deepseek-dsml, deepseek, kimi-k2, minimax-m2, seed, qwen-xml, " \
+    "glm, mistral, functionary-v3.2, functionary-v3.1, lfm2, phi4-mini, granite, "    \
+    "command-r, nemotron, tool-calls, hermes, internlm2, gigachat, granite-20b, "     \
+    "pythonic, xlam, llama3"
 #define HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 #define TEMPLATE "{% for m in messages %}{{ m.content }}{% endfor %}{# tools #}"
 #define THINKS "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
@@ -273,7 +278,8 @@ TEST(api_structured_allowed_tools) {
     shut_down(f);
 }
 
-// A template without tools: the model knows of none, so they are refused, unless a call is forced.
+// A template without tools: the model knows of none, so they are refused, unless a call is forced. Then its
+// result goes back with tool_choice "none".
 TEST(api_structured_tools_need_a_template_with_tools) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){
         .script = "Hm.", .chat_template = "{{ messages[0].content }}", .tool_format = "hermes"});
@@ -281,12 +287,34 @@ TEST(api_structured_tools_need_a_template_with_tools) {
     CHECK_INT_EQ(400, a.status);
     CHECK_STR_EQ("tools", json_text_at(json_root(a.body), "error.param"));
     CHECK(text_count(a.body, "this model's chat template has no place for them") == 1);
+    CHECK(text_count(a.body, "or force a call; what helps is") == 1);
     CHECK_INT_EQ(200, ask(f, "POST", CHAT, "{" HI "," TOOLS ",\"tool_choice\":\"none\"}").status);
     a = ask(f, "POST", CHAT,
             "{" HI ",\"seed\":3," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"rest\"}}");
     CHECK_INT_EQ(200, a.status);
     CHECK_STR_EQ("rest", json_text_at(json_root(a.body), "choices.0.message.tool_calls.0.function.name"));
     CHECK_STR_EQ("{}", json_text_at(json_root(a.body), "choices.0.message.tool_calls.0.function.arguments"));
+    a = ask(
+        f, "POST", CHAT,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":null,"
+        "\"tool_calls\":[{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"rest\","
+        "\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"done\"}]," TOOLS
+        ",\"tool_choice\":\"none\"}");
+    CHECK_INT_EQ(200, a.status);
+    CHECK_STR_EQ("Hm.", json_text_at(json_root(a.body), "choices.0.message.content"));
+    shut_down(f);
+}
+
+// Where it is not known either how the model writes calls, the refusal offers none.
+TEST(api_structured_unseen_tools_of_an_unknown_format) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.chat_template = "{{ messages[0].content }}"});
+    Answer a = ask(f, "POST", CHAT, "{" HI "," TOOLS "}");
+    CHECK_INT_EQ(400, a.status);
+    CHECK_STR_EQ(
+        "tools: this model's chat template has no place for them, so the model would not know of any; leave "
+        "them out or send tool_choice \"none\"; what helps is a template that shows tools: start the worker "
+        "with --chat-template FILE",
+        json_text_at(json_root(a.body), "error.message"));
     shut_down(f);
 }
 
@@ -314,7 +342,10 @@ TEST(api_structured_calls_refused) {
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":\"required\",\"regex\":\"a\"}",
          "tool_choice: goes without regex; both were given"},
         {"none", "{" HI "," TOOLS ",\"tool_choice\":\"required\"}",
-         "tool_choice: calls cannot be forced: it is not known how this model writes them"},
+         "tool_choice: calls cannot be forced: it is not known how this model writes them; start the worker "
+         "with --chat-template FILE, a template with tools, or with --tool-format NAME: " FORMATS},
+        {"none", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"jump\"}}",
+         "tool_choice: no tool is named 'jump'"},
         {"hermes",
          "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
          "\"look\",\"parameters\":{\"properties\":{\"a\":{\"type\":\"string\",\"enum\":[1]}},\"required\":["

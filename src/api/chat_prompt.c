@@ -118,6 +118,17 @@ bool chat_render_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     return read_and_render(api, r, read, &arena, &variables, out, err);
 }
 
+// A call can be forced all the same where it is known how the model writes calls.
+static bool refuse_unseen_tools(const ChatModel *m, Error *err) {
+    char text[400];
+    snprintf(text, sizeof text,
+             "this model's chat template has no place for them, so the model would not know of any; leave "
+             "them out or send tool_choice \"none\"%s; what helps is a template that shows tools: start the "
+             "worker with --chat-template FILE",
+             m->formats.tools ? " (also beside a call's result), or force a call" : "");
+    return field_refuse(err, "tools", text);
+}
+
 bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, TokenIds *ids, Str *text,
                               Arena *scratch, Error *err) {
     GenerateRequest *g = &r->fields.generate;
@@ -140,11 +151,7 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     if (g->structured.kind == STRUCTURED_CALLS) g->structured.calls.tools = has_tools ? tools : NULL;
     else if (g->structured.kind != STRUCTURED_NONE) has_tools = false;
     *scratch = lane->scratch;
-    if (has_tools && !m->reads_tools && !forces)
-        return field_refuse(
-            err, "tools",
-            "this model's chat template has no place for them, so the model would not know of "
-            "any; leave them out, or send tool_choice \"none\" (or force a call)");
+    if (has_tools && !m->reads_tools && !forces) return refuse_unseen_tools(m, err);
     if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) {
         bool is_full = err->code == ERR_NO_MEMORY; // there is enough for every usual set of tools
         return is_full ? field_refuse(err, "tools", "their names and parameters take more than a megabyte")

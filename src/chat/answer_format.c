@@ -1,8 +1,6 @@
 // Which formats a model uses, and where its prompts leave it. answer_formats.c has the tables.
 #include "chat/answer_internal.h"
 
-#include "base/strbuf.h"
-
 #include <stdlib.h>
 
 static bool has(Str text, const char *part) {
@@ -75,6 +73,12 @@ const char *answer_tool_format_at(uint32_t index) {
 const char *answer_reasoning_format_at(uint32_t index) {
     const ReasoningFormat *f = answer_reasoning_format(index);
     return f ? f->name : NULL;
+}
+
+void answer_put_tool_formats(StrBuf *out) {
+    const ToolFormat *f;
+    for (uint32_t i = 0; (f = answer_tool_format(i)); i++)
+        strbuf_printf(out, "%s%s", i ? ", " : "", f->name);
 }
 
 // ---- marks ----

@@ -9,6 +9,7 @@
 // text counts.
 #pragma once
 
+#include "base/strbuf.h"
 #include "text/tokenizer.h"
 
 typedef struct ToolFormat ToolFormat;
@@ -37,6 +38,9 @@ MUST_CHECK bool answer_formats_check(const char *tool_name, const char *reasonin
 // The names of the rows, from index 0 on; NULL behind the last.
 const char *answer_tool_format_at(uint32_t index);
 const char *answer_reasoning_format_at(uint32_t index);
+
+// The names of all tool formats, with commas between.
+void answer_put_tool_formats(StrBuf *out);
 
 // "hermes", "think", …; "none".
 const char *answer_tool_format_name(const AnswerFormats *f);

@@ -317,18 +317,27 @@ static GrammarNode add_messages(const CallMaker *f, GrammarNode call, uint32_t m
     return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
 }
 
+static bool refuse_unknown_format(Error *err) {
+    char formats[400];
+    StrBuf names = STRBUF(formats);
+    answer_put_tool_formats(&names);
+    return error_set(err, ERR_INVALID_REQUEST,
+                     "calls cannot be forced: it is not known how this model writes them; start the worker "
+                     "with --chat-template FILE, a template with tools, or with --tool-format NAME: %s",
+                     names.ptr);
+}
+
 bool answer_grammar_calls(const AnswerGrammar *a, GrammarBuilder *b, const HeldCalls *calls,
                           const SchemaOptions *options, Arena *keep, Arena scratch, GrammarNode *out,
                           Error *err) {
     const ToolFormat *t = a->formats->tools;
     CallMaker f = {a, t, b, options, NULL, calls->optional, keep, scratch};
     GrammarNode call, bare;
-    if (!t)
-        return error_set(err, ERR_INVALID_REQUEST,
-                         "calls cannot be forced: it is not known how this model writes them");
     if (!answer_tools_read(calls->tools, &f.scratch, &f.tools, err)) return false;
     if (!f.tools) return error_set(err, ERR_INVALID_REQUEST, "no tool has a name");
-    if (!check_allowed(&f, calls, err) || !add_calls_of_tools(&f, calls, &call, &bare, err)) return false;
+    if (!check_allowed(&f, calls, err)) return false;
+    if (!t) return refuse_unknown_format(err);
+    if (!add_calls_of_tools(&f, calls, &call, &bare, err)) return false;
     uint32_t most = calls->one ? 1 : FORCED_CALLS_MAX;
     if (t->shape == CALLS_HARMONY) *out = add_messages(&f, call, most);
     else if (calls->optional) return answer_add_optional_calls(&f, call, bare, most, out, err);
