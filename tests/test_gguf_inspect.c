@@ -3,6 +3,7 @@
 #include "runner.h"
 
 #include "base/strbuf.h"
+#include "arch_models.h"
 #include "gguf_builder.h"
 #include "os/os.h"
 #include "json/json_reader.h"
@@ -247,6 +248,38 @@ TEST(gguf_inspect_says_what_fits) {
         CHECK(json_read_u64(json_get(root, STR("job_tokens_max")), &jobs));
         CHECK_U64_EQ(min_u64(tokens, 2048), jobs);
     }
+}
+#endif
+
+#if WORKER_ORCD_CUDA
+// A cache that a worker would refuse to start with does not fit either: 8,192 bytes a token.
+TEST(gguf_inspect_refuses_a_cache_for_nothing) {
+    TinyModel m = tiny_model_llama();
+    m.layers = 32;
+    tiny_model_save(&m, test_tmp_path("wide.gguf"));
+    int code;
+    Str text = run_inspect(test_tmp_path("wide.gguf"), "--fit --kv-cache-size-mb 1 2>&1", &code);
+    CHECK_INT_EQ(1, code);
+    CHECK(contains(text, "\n  key and value cache "));
+    CHECK(contains(text,
+                   "--kv-cache-size-mb 1: holds 112 of the context's 2048 tokens, and 256 are the least"));
+    CHECK(!contains(text, "Jobs at once"));
+    text = run_inspect(test_tmp_path("wide.gguf"), "--fit --json --kv-cache-size-mb 1", &code);
+    CHECK_INT_EQ(1, code);
+    CHECK(contains(text, "\"fits\":false,\"cache_tokens\":112,"));
+    (void)run_inspect(test_tmp_path("wide.gguf"), "--fit --kv-cache-size-mb 5", &code);
+    CHECK_INT_EQ(0, code);
+}
+
+// Layers with windows keep those of each job, so that many jobs have less of the cache than one.
+TEST(gguf_inspect_says_that_windows_take_room) {
+    int code;
+    REQUIRE(gguf_builder_save(arch_model_build_long(arch_model_named("gemma3"), 65536),
+                              test_tmp_path("windows.gguf")));
+    Str text = run_inspect(test_tmp_path("windows.gguf"), "--fit --max-jobs 8 --kv-cache-size-mb 4", &code);
+    CHECK_INT_EQ(0, code);
+    if (!contains(text, "\nOne alone has more than all of them together, whose windows take room, too.\n"))
+        FAIL("%.*s", STR_ARG(text));
 }
 #endif
 

@@ -45,6 +45,7 @@ void inspect_put_plan_json(const Plan *plan, StrBuf *out);
 MUST_CHECK bool inspect_check_gpu(const Plan *plan, const Options *options, Arena *arena, Error *err);
 // What the model would need of a GPU's memory, as lines or (--json) as an object on one line: for --max-jobs
 // jobs, on the GPU of this machine, or one with --vram-mb of memory, or any. Where it does not fit, `out`
-// says what it would need, and the error (ERR_INSUFFICIENT_VRAM) what is missing.
+// says what it would need, and the error (ERR_INSUFFICIENT_VRAM) what is missing; likewise where
+// --kv-cache-size-mb is less than a worker takes.
 MUST_CHECK bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out,
                                 Error *err);

@@ -16,6 +16,7 @@ typedef struct {
     uint64_t vram_bytes;
     LowerTarget target;
     CudaFit fit;
+    bool is_small; // --kv-cache-size-mb makes a cache that serve would refuse
 } Fit;
 
 // The GPU that --gpu-device names, if this machine has one: its kernels and, unless --vram-mb says another
@@ -115,6 +116,8 @@ static void put_jobs(const Fit *f, StrBuf *out) {
     }
     if (longest == f->plan->n_context) strbuf_put(out, STR(", the model's context.\n"));
     else strbuf_put(out, STR(".\n"));
+    if (longest > tokens_of(f))
+        strbuf_put(out, STR("One alone has more than all of them together, whose windows take room, too.\n"));
 }
 
 static void put_text(const Fit *f, StrBuf *out) {
@@ -139,7 +142,7 @@ static void put_text(const Fit *f, StrBuf *out) {
     put_row(out, "reserve", fit->reserve_bytes, "left to the driver");
     put_row(out, "key and value cache", fit->kv_bytes, note);
     put_row(out, "in all", needed_of(f), fit->fits ? "" : "at least");
-    if (!fit->fits) return;
+    if (!fit->fits || f->is_small) return;
     if (!f->vram_bytes) {
         strbuf_put(out, STR("The cache holds "));
     } else {
@@ -171,7 +174,7 @@ static void put_json(const Fit *f, StrBuf *out) {
     json_member_u64(w, "kv_window_bytes_per_prompt", window_bytes_of(f, PREFILL_CHUNK_TOKENS));
     json_member_u64(w, "total_bytes", needed_of(f));
     if (f->vram_bytes) json_member_u64(w, "vram_bytes", f->vram_bytes);
-    json_member_bool(w, "fits", fit->fits);
+    json_member_bool(w, "fits", fit->fits && !f->is_small);
     json_member_u64(w, "cache_tokens", tokens_of(f));
     json_member_u64(w, "job_tokens_of_all", job_tokens_of_all(f));
     json_member_u64(w, "job_tokens_max", job_tokens_of(f));
@@ -208,9 +211,11 @@ bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, Str
         f.gpu = device.name;
     }
     if (!measure(options, &f, arena, err)) return false;
+    f.is_small = f.fit.fits && !model_check_cache(options, plan, (uint32_t)job_tokens_of(&f), 0, err);
     if (options->json) put_json(&f, out);
     else put_text(&f, out);
-    return f.fit.fits || report_missing(&f, err);
+    if (f.is_small) err->code = ERR_INSUFFICIENT_VRAM; // the status of all that does not fit
+    return !f.is_small && (f.fit.fits || report_missing(&f, err));
 }
 
 #else
@@ -222,8 +227,10 @@ bool inspect_check_gpu(const Plan *plan, const Options *options, Arena *arena, E
 
 bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out, Error *err) {
     (void)plan, (void)options, (void)arena, (void)out;
-    return error_set(err, ERR_NO_DEVICE,
-                     "this build has no CUDA in it, so it cannot say what a GPU would hold");
+    return error_set(
+        err, ERR_NO_DEVICE,
+        "this build has no CUDA in it, so it cannot say what a GPU would hold; ./build.sh toolkit "
+        "fetches a CUDA toolkit, and then ./build.sh makes a build with it");
 }
 
 #endif

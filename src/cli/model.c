@@ -267,16 +267,20 @@ static void print_warnings(const Options *o, const Model *m, uint32_t n_context)
     }
 }
 
-bool model_check_loaded(const Options *o, const Model *m, uint32_t n_context, Error *err) {
-    if (os_file_was_cut()) return error_set(err, ERR_BAD_FILE, "%s: was cut while it was read", m->path);
-    uint32_t holds = backend_context(&m->backend->info, m->plan), mb = o->kv_cache_size_mb;
-    uint32_t least = (uint32_t)min_u64(context_wanted(m->plan, n_context), KV_TOKENS_LEAST);
+bool model_check_cache(const Options *o, const Plan *plan, uint32_t holds, uint32_t n_context, Error *err) {
+    uint32_t mb = o->kv_cache_size_mb;
+    uint32_t least = (uint32_t)min_u64(context_wanted(plan, n_context), KV_TOKENS_LEAST);
     if (!mb || holds >= least) return true;
     return error_set(
         err, ERR_USAGE,
         "--kv-cache-size-mb %u: holds %u of the context's %u tokens, and %u are the least; 0 takes "
         "as much as the context needs",
-        mb, holds, context_wanted(m->plan, n_context), least);
+        mb, holds, context_wanted(plan, n_context), least);
+}
+
+bool model_check_loaded(const Options *o, const Model *m, uint32_t n_context, Error *err) {
+    if (os_file_was_cut()) return error_set(err, ERR_BAD_FILE, "%s: was cut while it was read", m->path);
+    return model_check_cache(o, m->plan, backend_context(&m->backend->info, m->plan), n_context, err);
 }
 
 bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err) {

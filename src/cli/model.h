@@ -41,9 +41,12 @@ MUST_CHECK bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t 
 uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context);
 // What is given up where a library multiplies, as a sentence; nothing elsewhere.
 void model_write_products(const Model *m, StrBuf *out);
-// After the weights were read: false where the file was cut meanwhile, and where --kv-cache-size-mb leaves
-// room for fewer than KV_TOKENS_LEAST tokens (or the whole context, where that is shorter; ERR_USAGE).
+// False where --kv-cache-size-mb makes a cache that holds fewer than KV_TOKENS_LEAST tokens of a text (or the
+// whole context, where that is shorter): ERR_USAGE. `holds` is what it holds.
 enum { KV_TOKENS_LEAST = 256 };
+MUST_CHECK bool model_check_cache(const Options *o, const Plan *plan, uint32_t holds, uint32_t n_context,
+                                  Error *err);
+// After the weights were read: that, and false where the file was cut meanwhile.
 MUST_CHECK bool model_check_loaded(const Options *o, const Model *m, uint32_t n_context, Error *err);
 // All of it, with a progress bar where standard error is a terminal.
 MUST_CHECK bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err);
