@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -224,7 +225,7 @@ enum { MODEL_BYTES = 98362432 };
 // ---- options ----
 
 typedef struct {
-    bool asan, tsan, debug, no_cuda, no_kernels, cublas, verbose;
+    bool asan, tsan, debug, no_cuda, no_kernels, cublas, list, verbose;
     long jobs;
     const char *model;
     List arguments; // of the command
@@ -551,6 +552,7 @@ static void compile(const Build *build, Unit **units, size_t count) {
 }
 
 #include "tests/build/page.c"
+#include "tests/build/test_names.c"
 
 // ---- generated sources ----
 
@@ -1117,6 +1119,7 @@ static const struct {
     {"--no-cuda", NULL, "the CPU reference alone", offsetof(Options, no_cuda)},
     {"--no-kernels", NULL, "test, compile: without the cases of kernels (kernel_)",
      offsetof(Options, no_kernels)},
+    {"--list", NULL, "test: name the tests, or those meant; none runs", offsetof(Options, list)},
     {"--cublas", NULL, "with NVIDIA's cuBLAS in the program", offsetof(Options, cublas)},
     {"--verbose", NULL, "show each command, and each test that passes", offsetof(Options, verbose)},
     {"--jobs", "N", "compile N files at once; every processor otherwise", offsetof(Options, jobs)},
@@ -1206,12 +1209,31 @@ static void check_dist_options(const Options *o) {
             "or --debug");
 }
 
+// Before anything is fetched or compiled.
+static void check_test_names(const List *words, bool lists) {
+    TestNames names = test_names_find();
+    const char *unknown = test_names_unknown(&names, words);
+    if (unknown) {
+        fprintf(stderr,
+                "build: no test's name begins with %s, and no file of tests is called so; ./build.sh "
+                "test --list names them\n",
+                unknown);
+        exit(2);
+    }
+    if (lists) test_names_print(&names, words);
+}
+
 int main(int argc, char **argv) {
     Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
     size_t command = parse(argc, argv, &options);
     if (options.asan && options.tsan) usage_error("--asan and --tsan exclude each other");
     if (options.cublas && options.no_cuda) usage_error("--cublas and --no-cuda exclude each other");
     if (COMMANDS[command].run == command_dist) check_dist_options(&options);
+    bool tests = COMMANDS[command].run == command_test || COMMANDS[command].run == command_gpu_test;
+    if (options.list && !tests) usage_error("--list goes with test and gpu-test");
+    if (tests && options.arguments.count + options.list > 0)
+        check_test_names(&options.arguments, options.list);
+    if (options.list) return 0;
     Toolkit toolkit = {0};
     if (!options.no_cuda) toolkit = find_toolkit(options.cublas);
     if (!options.no_cuda && !toolkit.version && COMMANDS[command].fetches_toolkit)

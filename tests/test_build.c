@@ -207,6 +207,12 @@ TEST_SLOW(build_compiles_what_changed, 120) {
         {"from nothing again", NULL, NULL, "build", 0, "built 7 of 7 files"},
         {"unknown flag", NULL, NULL, "--fast", 2, "there is no flag --fast"},
         {"unknown command", NULL, NULL, "bild", 2, "there is no command bild"},
+        {"tests by name", "tests/test_d.c", "TEST(d_is_d) {\n}\n    TEST_SLOW(d_of_##name, 9) { \\\n",
+         "test --list", 0, "d_is_d tests/test_d.c\nd_of_* tests/test_d.c\n"},
+        {"some of them", NULL, NULL, "test --list d_of_llama", 0, "d_of_* tests/test_d.c\n"},
+        {"a file of them", NULL, NULL, "test --list test_d", 0, "d_is_d tests/test_d.c\nd_of_*"},
+        {"unknown test", NULL, NULL, "test d_is d_was", 2, "no test's name begins with d_was, and"},
+        {"a list of nothing", NULL, NULL, "build --list", 2, "--list goes with test"},
     };
     for (size_t i = 0; i < COUNT_OF(steps); i++) {
         run_build_step(&steps[i]);

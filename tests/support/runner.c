@@ -594,8 +594,9 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < count; i++)
             printf("%s %s\n", cases[i]->name, cases[i]->file);
     } else if (count == 0) {
-        fprintf(stderr, "no test and no file has such a name; tests --list names them\n");
-        totals.failed++;
+        fprintf(stderr, "no test's name begins so, and no file is called so; %s --list names them\n",
+                argv[0]);
+        return 2;
     } else {
         run_cases(cases, count, &totals);
     }
