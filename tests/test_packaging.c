@@ -254,11 +254,39 @@ TEST(packaging_manual_is_one) {
         0, shell(out, "'%s' --manual | grep -x '.TH WORKER.* 1 \"20[0-9-]*\" .*'", test_program_path()));
 }
 
+// What the program prints is about what is linked in alone, with whole texts (where this system has them).
+TEST(packaging_licenses_are_of_what_is_linked) {
+    static char out[OUTPUT_BYTES];
+    static const char *const absent[] = {"OpenJDK", "cuda_gdb", "Files: debian"};
+    static const struct {
+        const char *text, *from; // NULL: always there
+    } rows[] = {
+        {"with the GCC Runtime Library Exception 3.1", NULL},
+        {"2. No Weakening of GCC Copyleft.", "/usr/share/doc/libgcc-12-dev/copyright"},
+        {"  15. Disclaimer of Warranty.", "/usr/share/common-licenses/GPL-3"},
+        {"GNU LESSER GENERAL PUBLIC LICENSE", "/usr/share/common-licenses/LGPL-2.1"},
+#if WORKER_ORCD_CUDA
+        {"1.1.2. Distribution Requirements", "build/cuda/toolkit/share/doc/nvidia-cuda-dev/copyright"}
+#endif
+    };
+    CHECK_INT_EQ(0, shell(out, "'%s' --licenses", test_program_path()));
+    for (size_t i = 0; i < COUNT_OF(absent); i++)
+        CHECK(strstr(out, absent[i]) == NULL);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].text);
+        if (rows[i].from && access(test_root_path(rows[i].from), R_OK) != 0 &&
+            access(rows[i].from, R_OK) != 0)
+            continue;
+        CHECK(strstr(out, rows[i].text) != NULL);
+    }
+}
+
 // What bash offers for a command line whose last word is being typed.
 TEST(packaging_completions_of_bash) {
     static const struct {
         const char *words, *offered;
     } rows[] = {
+        {"''", "serve run chat tokenize template bench load perplexity inspect devices help"},
         {"se", "serve"},
         {"serve --dev", "--device"},
         {"serve --device ''", "cuda cpu"},
