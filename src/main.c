@@ -4,6 +4,7 @@
 #include "base/embed.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "model/dtype.h"
 #include "os/os.h"
 
 #if WORKER_ORCD_CUDA
@@ -54,6 +55,31 @@ static int print_architectures(void) {
         strbuf_printf(&out, "%-14s verified: transformers on a tiny model%s%s\n", "",
                       arch->verified ? "; " : "", arch->verified ? arch->verified : "");
     }
+    strbuf_put(&out,
+               STR("\nThose compared with llama.cpp were compared on real weights, all others on random "
+                   "ones alone.\n"));
+    return print_text(&out);
+}
+
+// Those of the files with real weights whose texts and perplexity were compared (tests/vectors/README.md).
+static const Dtype on_real_weights[] = {DTYPE_F32,  DTYPE_Q4_1, DTYPE_Q5_0,
+                                        DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q6_K};
+
+static int print_formats(void) {
+    char text[4 * 1024];
+    StrBuf out = STRBUF(text);
+    for (Dtype d = 0; d < DTYPE_COUNT; d++) {
+        const DtypeInfo *info = dtype_info(d);
+        bool real = false;
+        for (size_t i = 0; i < COUNT_OF(on_real_weights); i++)
+            real |= on_real_weights[i] == d;
+        strbuf_printf(&out, "%-8s %7.4f bits a weight%s\n", info->name,
+                      8.0 * info->block_bytes / info->block_elements,
+                      real ? "; compared on real weights, too" : "");
+    }
+    strbuf_put(&out,
+               STR("\nAll were compared with the gguf package, or the library behind it, on random blocks. "
+                   "Any mix of them is a model.\n"));
     return print_text(&out);
 }
 
@@ -92,6 +118,7 @@ static int run_command(const Options *options) {
     if (options->help) return print_about_flags(options);
     if (options->version) return print_version();
     if (options->list_architectures) return print_architectures();
+    if (options->list_formats) return print_formats();
     if (options->licenses) return print_licenses();
     if (options_print(options)) return print_about_flags(options);
     return commands[options->command](options);

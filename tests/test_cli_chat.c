@@ -446,6 +446,7 @@ TEST(cli_chat_commands) {
         {"/set seed 7\r/set\r", "seed 7\r\n"},
         {"/set top_k 2.5\r", "top_k must be a whole number"},
         {"/set enable_thinking off\r", "does not use enable_thinking"},
+        {"/set temprature 0\r", "There is no setting temprature; did you mean temperature?"},
         {"/set\r", "enable_thinking false\r\n"},
         {"/set tools x\r", "tools cannot be set."},
         {"/system\r", "There is no system message."},

@@ -54,8 +54,32 @@ static const struct {
     {"--model a --model b", "--model: given twice"},
     {"--modle a", "--modle: no such flag; did you mean --model?"},
     {"--frobnicate", "--frobnicate: no such flag"},
-    {"--model a --temp 1", "--temp: no such flag"},
-    {"run --model a --temp 1", "--temp: no such flag; did you mean --temperature?"},
+    {"--model a --temp 1", "--temp: no such flag; each request has its own: its field temperature"},
+    {"run --model a --temp 1", "--temp: no such flag; write --temperature"},
+    {"serve a --prot 9", "--prot: no such flag; did you mean --port?"},
+    {"serve a -c 4096", "-c: no such flag; the context is the model's own; --max-tokens-in and "
+                        "--max-tokens-out make prompts and "
+                        "answers shorter, --kv-cache-size-mb the cache smaller"},
+    {"serve a --max-model-len=4096", "--max-model-len: no such flag; the context is the model's own; "
+                                     "--max-tokens-in and --max-tokens-out make "
+                                     "prompts and answers shorter, --kv-cache-size-mb the cache smaller"},
+    {"run a --ctx-size 4096",
+     "--ctx-size: no such flag; the context is the model's own; --kv-cache-size-mb makes the cache smaller"},
+    {"serve a -ngl 99",
+     "-ngl: no such flag; the whole model is always on the GPU; --device cpu computes on the CPU"},
+    {"chat a --n-gpu-layers 99",
+     "--n-gpu-layers: no such flag; the whole model is always on the GPU; --device cpu computes on the CPU"},
+    {"serve a -np 4", "-np: no such flag; write --max-jobs"},
+    {"serve a --max-num-seqs 4", "--max-num-seqs: no such flag; write --max-jobs"},
+    {"serve a --threads-http 4",
+     "--threads-http: no such flag; one thread answers all connections, so there is no such number"},
+    {"serve a -n 4", "-n: no such flag; write --max-tokens-out"},
+    {"serve a --tool-call-parser hermes",
+     "--tool-call-parser: no such flag; write --tool-format NAME; without it, the chat template says which"},
+    {"tokenize a -ngl 4", "-ngl: no such flag; flags of more than a letter begin with two dashes"},
+    {"--list-architectures --json",
+     "--json: no such flag; a worker answers over HTTP; what this command prints (--list-architectures, "
+     "--list-formats) is text"},
     {"-model a", "-model: write --model, with two dashes"},
     {"-port=1", "-port=1: write --port, with two dashes"},
     {"-x", "-x: no such flag; flags of more than a letter begin with two dashes"},
@@ -338,6 +362,7 @@ TEST(cli_flags_help_wins_over_other_errors) {
     CHECK(parse("-h", &o, &err) && o.help);
     CHECK(parse("--version", &o, &err) && o.version && !o.help);
     CHECK(parse("--list-architectures", &o, &err) && o.list_architectures);
+    CHECK(parse("--list-formats", &o, &err) && o.list_formats);
 }
 
 // Every row of flags.def: shown by the help of each command it belongs to, and nowhere wider than the

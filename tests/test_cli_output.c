@@ -35,6 +35,7 @@ static const char *const commands[] = {
     "run --help",
     "--version",
     "--list-architectures",
+    "--list-formats",
     "devices",
     "devices --json",
     "inspect %",

@@ -295,6 +295,7 @@ TEST(e2e_exit_codes) {
         {"run --help", {0}, 0, "worker-orcd run MODEL [TEXT]", NULL},
         {"--version", {0}, 0, "worker-orcd 0.", NULL},
         {"--list-architectures", {0}, 0, "llama", NULL},
+        {"--list-formats", {0}, 0, "Q4_K      4.5000 bits a weight; compared on real weights, too\n", NULL},
         {"devices", {0}, 0, "cpu", NULL},
         {"devices --json", {0}, 0, "{\"device\":\"cpu\",\"threads\":", NULL},
         {"--port", {0}, 2, NULL, "worker-orcd: --port: needs a value: --port N\nSee worker-orcd --help\n"},

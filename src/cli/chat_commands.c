@@ -1,5 +1,7 @@
 #include "cli/chat_commands.h"
 
+#include "base/edit_distance.h"
+
 #include <math.h>
 
 typedef ChatCommandResult Handler(ChatSession *s, Str argument, StrBuf *out);
@@ -94,6 +96,21 @@ static JsonNode variable_value(Str text) {
     return node;
 }
 
+// A setting that was probably meant; NULL for none.
+static const char *nearest_setting(Str name) {
+    static const char *const others[] = {"seed", "max_tokens"};
+    const char *nearest = NULL;
+    size_t best = 3; // letters apart
+    for (size_t i = 0; i < COUNT_OF(settings) + COUNT_OF(others); i++) {
+        const char *other = i < COUNT_OF(settings) ? settings[i].name : others[i - COUNT_OF(settings)];
+        size_t distance = edit_distance(name, str_from_c(other));
+        // In a short name two letters are half of it.
+        if (distance >= best || (distance > 1 && strlen(other) < 6)) continue;
+        best = distance, nearest = other;
+    }
+    return nearest;
+}
+
 // Any other name is a variable of the model's template.
 static void set_variable(ChatSession *s, Str name, Str value, StrBuf *out) {
     static const char *const reserved[] = {"messages", "tools", "documents"};
@@ -101,6 +118,12 @@ static void set_variable(ChatSession *s, Str name, Str value, StrBuf *out) {
     for (size_t i = 0; i < COUNT_OF(reserved); i++) {
         if (!str_eq(name, str_from_c(reserved[i]))) continue;
         strbuf_printf(out, "%s cannot be set.\n", reserved[i]);
+        return;
+    }
+    bool is_used = memmem(s->chat->source.ptr, s->chat->source.len, name.ptr, name.len) != NULL;
+    const char *meant = is_used ? NULL : nearest_setting(name);
+    if (meant) {
+        strbuf_printf(out, "There is no setting %.*s; did you mean %s?\n", STR_ARG(name), meant);
         return;
     }
     while (at < s->n_settings && !str_eq(s->settings[at].name, name))
@@ -114,8 +137,7 @@ static void set_variable(ChatSession *s, Str name, Str value, StrBuf *out) {
     }
     s->settings[at] = (TurnsSetting){kept_name, variable_value(kept_value)};
     if (at == s->n_settings) s->n_settings++;
-    if (!memmem(s->chat->source.ptr, s->chat->source.len, name.ptr, name.len))
-        strbuf_printf(out, "The model's chat template does not use %.*s.\n", STR_ARG(name));
+    if (!is_used) strbuf_printf(out, "The model's chat template does not use %.*s.\n", STR_ARG(name));
 }
 
 static ChatCommandResult do_set(ChatSession *s, Str argument, StrBuf *out) {

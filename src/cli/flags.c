@@ -1,5 +1,6 @@
 #include "cli/flags_table.h"
 
+#include "base/edit_distance.h"
 #include "chat/answer_format.h"
 
 #include <ctype.h>
@@ -7,26 +8,6 @@
 #include <stdlib.h>
 
 // ---- looking names up ----
-
-// Levenshtein distance of short names; those longer than a row count as far apart.
-static size_t edit_distance(Str a, Str b) {
-    size_t row[48];
-    if (b.len >= COUNT_OF(row)) return SIZE_MAX;
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            size_t best = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[b.len];
-}
 
 // A name that is close enough to have been meant.
 static bool is_near(size_t distance, size_t length) {
@@ -52,9 +33,14 @@ static FlagId flag_nearest(Str name, Command command) {
 }
 
 static bool report_unknown_flag(Str name, Command command, Error *err) {
-    char text[256];
+    char text[384];
     StrBuf b = STRBUF(text);
     strbuf_printf(&b, "--%.*s: ", STR_ARG(str_slice(name, 0, min_u64(name.len, 64))));
+    const char *hint = flag_foreign_hint(name, command);
+    if (hint) {
+        strbuf_printf(&b, "no such flag; %s", hint);
+        return error_set(err, ERR_USAGE, "%s", text);
+    }
     for (Command other = 0; other < CMD_COUNT; other++) {
         if (flag_find(name, other) == FLAG_COUNT) continue;
         strbuf_put(&b, STR("not a flag of '"));
@@ -326,6 +312,8 @@ static bool flag_name(const char *word, Command command, Str *out, Error *err) {
     Str name = {start, strcspn(start, "=")};
     *out = name;
     if (is_long) return true;
+    const char *hint = flag_foreign_hint(name, command);
+    if (hint) return error_set(err, ERR_USAGE, "%.64s: no such flag; %s", word, hint);
     for (size_t i = 0; i < COUNT_OF(short_flags) && name.len == 1; i++) {
         if (short_flags[i].letter != name.ptr[0]) continue;
         const char *const *names = short_flags[i].names;

@@ -174,7 +174,7 @@ typedef struct {
     bool json;
     uint32_t log_format; // a LogFormatChoice
     uint32_t log_level;  // a LogLevel
-    bool list_architectures;
+    bool list_architectures, list_formats;
     uint32_t completions; // a ShellChoice
     bool manual, licenses;
     bool help;
@@ -187,7 +187,8 @@ static inline bool options_given(const Options *o, FlagId flag) {
 
 // Whether the program only prints what it is asked for, and ends.
 static inline bool options_print(const Options *o) {
-    return o->help || o->version || o->list_architectures || o->completions || o->manual || o->licenses;
+    return o->help || o->version || o->list_architectures || o->list_formats || o->completions || o->manual ||
+           o->licenses;
 }
 
 // Looks up an environment variable; NULL when it is not set. getenv, or a test's table.

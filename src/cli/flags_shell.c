@@ -92,6 +92,7 @@ static void put_bash(StrBuf *out) {
                    "    if [[ -n $choices ]]; then words=$choices\n"
                    "    elif [[ $valued == *\" $before \"* && $files != *\" $before \"* ]]; then return\n"
                    "    elif [[ $word == -* ]]; then words=$flags\n"
+                   "    elif ((COMP_CWORD == 1)) && [[ -z $word ]]; then words=$commands\n"
                    "    else\n"
                    "        ((COMP_CWORD > 1)) || words=$commands\n"
                    "        compopt -o filenames 2>/dev/null\n"
