@@ -250,9 +250,9 @@ static void ignore_signal(int signal) {
 
 static void show_how_to_ask(const Demo *d, const Question *question, unsigned long long port, bool stays) {
     if (stays) printf("\nIts page:  http://127.0.0.1:%llu/\n\nIn a shell:\n", port);
-    else
-        printf("\nTo ask it yourself: %s --device %s --model %s\nand then, in a shell\n", d->program,
-               d->device, d->model);
+    else // without the flag it is a GPU
+        printf("\nTo ask it yourself: %s serve %s%s\nand then, in a shell\n", d->program, d->model,
+               strcmp(d->device, "cpu") == 0 ? " --device cpu" : "");
     printf("\n  curl -N http://127.0.0.1:%llu%s -H 'Content-Type: application/json' -d '%.*s'\n", port,
            question->path, STR_ARG(question->body));
     if (!question->is_chat) return;
