@@ -74,8 +74,8 @@ static inline bool flag_belongs(FlagId id, Command command) {
 bool flag_has_effect(FlagId id, Command command);
 // Two flags of different commands may share a name. FLAG_COUNT when there is none.
 FlagId flag_find(Str name, Command command);
-// What does here what another program's flag does there (its name without dashes); NULL for a name that is not
-// known.
+// What does here what another program's flag does there (its name without dashes); NULL for a name that is
+// not known.
 const char *flag_foreign_hint(Str name, Command command);
 // The letter that stands for a flag; 0 for none.
 char flag_letter(const Flag *f, Command command);
