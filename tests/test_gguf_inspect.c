@@ -249,9 +249,7 @@ TEST(gguf_inspect_says_what_fits) {
         CHECK_U64_EQ(min_u64(tokens, 2048), jobs);
     }
 }
-#endif
 
-#if WORKER_ORCD_CUDA
 // A cache that a worker would refuse to start with does not fit either: 8,192 bytes a token.
 TEST(gguf_inspect_refuses_a_cache_for_nothing) {
     TinyModel m = tiny_model_llama();
@@ -280,6 +278,16 @@ TEST(gguf_inspect_says_that_windows_take_room) {
     CHECK_INT_EQ(0, code);
     if (!contains(text, "\nOne alone has more than all of them together, whose windows take room, too.\n"))
         FAIL("%.*s", STR_ARG(text));
+}
+#else
+TEST(gguf_inspect_fit_needs_a_build_with_cuda) {
+    TinyModel m = tiny_model_llama();
+    tiny_model_save(&m, test_tmp_path("tiny.gguf"));
+    int code;
+    Str text = run_inspect(test_tmp_path("tiny.gguf"), "--fit 2>&1", &code);
+    CHECK_INT_EQ(1, code);
+    CHECK(contains(text,
+                   "no CUDA in it (./build.sh makes one with it), so it cannot say what a GPU would hold"));
 }
 #endif
 

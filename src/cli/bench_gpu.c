@@ -205,7 +205,7 @@ void bench_show_library(Bench *b) {
 
 bool bench_stages(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
     (void)b, (void)n_context, (void)batch;
-    return error_set(err, ERR_USAGE, "--stages is for the GPU; this build has no CUDA in it");
+    return error_set(err, ERR_USAGE, "--stages is for the GPU; " BUILD_WITHOUT_CUDA);
 }
 
 bool bench_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {

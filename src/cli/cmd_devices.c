@@ -65,7 +65,7 @@ static bool list_gpus(Listing *l, Error *err) {
 #else
 static bool list_gpus(Listing *l, Error *err) {
     (void)l;
-    return error_set(err, ERR_NO_DEVICE, "this build has no CUDA in it");
+    return error_set(err, ERR_NO_DEVICE, BUILD_WITHOUT_CUDA);
 }
 #endif
 

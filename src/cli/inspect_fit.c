@@ -227,10 +227,7 @@ bool inspect_check_gpu(const Plan *plan, const Options *options, Arena *arena, E
 
 bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out, Error *err) {
     (void)plan, (void)options, (void)arena, (void)out;
-    return error_set(
-        err, ERR_NO_DEVICE,
-        "this build has no CUDA in it, so it cannot say what a GPU would hold; ./build.sh toolkit "
-        "fetches a CUDA toolkit, and then ./build.sh makes a build with it");
+    return error_set(err, ERR_NO_DEVICE, BUILD_WITHOUT_CUDA ", so it cannot say what a GPU would hold");
 }
 
 #endif

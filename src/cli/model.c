@@ -160,7 +160,7 @@ static bool open_cuda(const BackendOptions *options, Model *m, Error *err) {
     return cuda_backend_open(options, &m->arena, &m->backend, err);
 #else
     (void)options, (void)m;
-    return error_set(err, ERR_NO_DEVICE, "this build has no CUDA in it");
+    return error_set(err, ERR_NO_DEVICE, BUILD_WITHOUT_CUDA);
 #endif
 }
 

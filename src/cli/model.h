@@ -7,6 +7,9 @@
 #include "cli/flags.h"
 #include "text/tokenizer.h"
 
+// Why a build without CUDA does nothing on a GPU, and which one does.
+#define BUILD_WITHOUT_CUDA "this build has no CUDA in it (./build.sh makes one with it)"
+
 typedef struct {
     Arena arena; // the process arena: holds everything below
     const char *path;
