@@ -71,6 +71,9 @@ static const struct {
     {"^P(?:W|(?!.*W)(?=\\d|T\\d)(\\dY)?(T(?=\\d)(\\dH)?(\\dM)?)?)$", "PT1M", true},
     {"^a(?:[)(](?!b))?$|^c", "a)", true},
     {"^(?<year>\\d{4})$", "2024", true},
+    {"^(?P<year>\\d{4})$", "2024", true},
+    {"\\A(?:a|b)\\Z", "a", true},
+    {"\\A(?:a|b)\\Z", "ab", false},
     {"^[]$", "", false},
     {"^[^]$", "]", true},
     {"^[a\\]-]+$", "a]-", true},
@@ -126,6 +129,7 @@ static const struct {
     {"{2}", "a repetition of nothing at byte 0 of the pattern"},
     {"a|{2,}", "a repetition of nothing at byte 2 of the pattern"},
     {"^{2}", "a repeated assertion at byte 1 of the pattern"},
+    {"\\A+", "a repeated assertion at byte 2 of the pattern"},
     {"a{,3}", "a repetition without a least number (write {0,n}) at byte 1 of the pattern"},
     {"a{2", "a brace that begins no repetition (write \\{) at byte 1 of the pattern"},
     {"x{a}", "a brace that begins no repetition (write \\{) at byte 1 of the pattern"},
@@ -138,7 +142,7 @@ static const struct {
     {"\\uD800", "half of a surrogate pair at byte 0 of the pattern"},
     {"a\\", "a backslash at the end at byte 1 of the pattern"},
     {"(a{1000}){1000}", "needs more than 262144 steps: repetitions are too large"},
-    {"(a|b)*a(a|b){20}", "needs an automaton of more than 65536 states"},
+    {"(a|b)*a(a|b){20}", "needs an automaton of more than 131072 states"},
 };
 
 TEST(dfa_patterns_are_refused_by_name) {

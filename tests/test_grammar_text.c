@@ -70,7 +70,6 @@ static const Row gbnf[] = {
      "root ::= value\nvalue ::= \"[\" (value (\",\" value)*)? \"]\" | [0-9]+\n",
      {"[]", "[1,[22,[]],3]", "7"},
      {"[", "[1,]", "[1 ]"}},
-    {"the last rule of a name counts", "root ::= \"a\"\nroot ::= \"b\"", {"b"}, {"a"}},
     {"moves",
      "root ::= (num \". \" move \" \" move \"\\n\")+\nmove ::= [KQ]? [a-h] [1-8] [+#]?\nnum ::= [1-9] [0-9]?",
      {"1. e4 e5\n2. Kf3 c6+\n"},
@@ -97,6 +96,10 @@ static void check_bad(Reader *read, const BadRow *row) {
 }
 
 static const BadRow bad_gbnf[] = {
+    {"root ::= \"a\"\nroot ::= \"b\"", "GBNF grammar, line 2: the rule \"root\" is there already"},
+    {"root ::= \"a\"\n  | \"b\"",
+     "GBNF grammar, line 2: outside of brackets a line cannot begin with \"|\": it ends the line before"},
+    {"root ::= [^\\x00-\\U0010FFFF]", "no text matches root: it asks for a character that is none"},
     {"", "GBNF grammar, line 1: the rule \"root\" is missing"},
     {"root ::= a\n", "GBNF grammar, line 1: the rule \"a\" is missing"},
     {"root ::= \"a", "GBNF grammar, line 1: a text's closing quote is missing"},
@@ -169,6 +172,8 @@ TEST(grammar_lark_takes) {
 }
 
 static const BadRow bad_lark[] = {
+    {"start: \"a\"\nstart: \"b\"", "Lark grammar, line 2: the rule \"start\" is there already"},
+    {"start: WS\n%import common.WS\nWS: \" \"", "Lark grammar, line 3: the rule \"WS\" is there already"},
     {"", "Lark grammar, line 1: the rule \"start\" is missing"},
     {"start: a", "Lark grammar, line 1: the rule \"a\" is missing"},
     {"start: _sep{\"a\", \"b\"}", "Lark grammar, line 1: templates are not supported"},

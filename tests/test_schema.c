@@ -450,9 +450,16 @@ static const struct {
     {"{\"multipleOf\":0}", "#/multipleOf: not above 0, found 0"},
     {"{\"multipleOf\":0.1234567}", "#/multipleOf: its digits need an automaton of more than 20000 states"},
     {"{\"exclusiveMinimum\":true}", "#/exclusiveMinimum: not a number, found true"},
-    {"{\"maxLength\":1000000000}",
-     "#/maxLength: a length of 1000000000 characters is above the limit of 65535"},
-    {"{\"$schema\":\"http://json-schema.org/draft-04/schema#\"}",
+    {"{\"maxLength\":1000000}", "#/maxLength: a length of 1000000 characters is above the limit of 65535"},
+    {"{\"minLength\":70000}", "#/minLength: a length of 70000 characters is above the limit of 65535"},
+    {"{\"items\":{\"minItems\":1000000000}}",
+     "#/items/minItems: more than any answer has (at most 1048575 may be asked for), found 1000000000"},
+    {"{\"minProperties\":1e30}",
+     "#/minProperties: more than any answer has (at most 1048575 may be asked for), found 1e30"},
+    {"{\"format\":\"uri\",\"maxLength\":5000}", "#/maxLength: a length together with a pattern or format is "
+                                                "too much (it needs an automaton of more than "
+                                                "131072 states); leave one of them out"},
+    {"{\"$schema\":\"http://json-schema.org/draft-02/schema#\"}",
      "#/$schema: an unknown language of schemas"},
     // contradictions
     {"false", "#: no text matches the schema false"},
@@ -469,6 +476,31 @@ static const struct {
     {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}",
      "no text matches # (type, items, minItems): no array has the items it asks for"},
 };
+
+TEST(schema_takes_maxima_that_nothing_reaches) {
+    static const struct {
+        const char *schema, *yes, *no;
+    } rows[] = {
+        {"{\"type\":\"array\",\"maxItems\":2147483647}", "[1,2]", "{}"},
+        {"{\"type\":\"array\",\"maxItems\":1e30}", "[1,2]", "{}"},
+        {"{\"type\":\"object\",\"maxProperties\":1000000000}", "{\"a\":1}", "[]"},
+        {"{\"type\":\"string\",\"maxLength\":2147483647}", "\"a\"", "1"},
+        {"{\"type\":\"string\",\"maxLength\":9007199254740991,\"minLength\":1}", "\"a\"", "\"\""},
+        {"{\"type\":\"array\",\"contains\":{\"const\":1},\"maxContains\":4294967295}", "[1,2]", "[2]"},
+        {"{\"type\":\"array\",\"items\":{\"const\":1},\"maxItems\":1048575}", "[1,1]", "[2]"},
+        {"{\"type\":\"string\",\"format\":\"email\",\"maxLength\":254}", "\"a@b.org\"", "\"a\""},
+        {"{\"pattern\":\"^[A-Za-z0-9+/]*={0,2}$\",\"maxLength\":32768}", "\"QQ==\"", "\"=Q\""},
+        {"{\"$schema\":\"http://json-schema.org/draft-04/schema#\",\"const\":1}", "1", "2"},
+        {"{\"$schema\":\"https://json-schema.org/draft-03/schema\",\"const\":1}", "1", "2"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        SchemaRun run;
+        TEST_CASE_LABEL("%s", rows[i].schema);
+        if (!CHECK(schema_run_compile(&run, str_from_c(rows[i].schema), &exact))) continue;
+        CHECK(schema_run_takes(&run, str_from_c(rows[i].yes)));
+        CHECK(!schema_run_takes(&run, str_from_c(rows[i].no)));
+    }
+}
 
 TEST(schema_is_refused_with_a_pointer) {
     for (size_t i = 0; i < COUNT_OF(refused); i++) {

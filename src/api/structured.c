@@ -202,8 +202,10 @@ static bool add_grammar(Compile *c, Str text, GrammarNode *out, Error *err) {
     m.scratch = c->scratch;
     m.scratch.next = scratch.end = scratch.next + arena_left(&scratch) / 2;
     bool is_gbnf = memmem(text.ptr, text.len, "::=", 3) != NULL;
-    return is_gbnf ? gbnf_read(text, c->tokenizer, c->builder, &m, scratch, out, err)
-                   : lark_read(text, c->tokenizer, c->builder, &m, scratch, out, err);
+    if (is_gbnf) return gbnf_read(text, c->tokenizer, c->builder, &m, scratch, out, err);
+    if (lark_read(text, c->tokenizer, c->builder, &m, scratch, out, err)) return true;
+    Error why = *err;
+    return error_set(err, err->code, "%s (it is read as Lark, as \"::=\" is not in it)", why.message);
 }
 
 static bool check_blanks(const Compile *c, const StructuredAnswer *a, Error *err) {

@@ -165,6 +165,9 @@ static bool read_alternatives(Reader *r, bool nested, GrammarNode *out) {
 static bool read_rule(Reader *r) {
     Str name;
     GrammarNode body;
+    size_t from = r->at;
+    if (reader_peek(r) == '|')
+        return reader_fail(r, "outside of brackets a line cannot begin with \"|\": it ends the line before");
     if (!read_name(r, &name)) return false;
     skip_space(r, false);
     if (!reader_take(r, "::=")) return reader_fail(r, "\"::=\" is missing");
@@ -173,7 +176,7 @@ static bool read_rule(Reader *r) {
     if (!reader_at_end(r) && reader_peek(r) != '\n' && reader_peek(r) != '\r')
         return reader_fail(r, "no rule can go on like this");
     ReaderName *entry = reader_name(r, name);
-    entry->is_set = true;
+    if (!reader_set(r, entry, from)) return false;
     grammar_set_rule(r->b, entry->rule, body);
     skip_space(r, true);
     return true;

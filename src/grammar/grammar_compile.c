@@ -25,6 +25,10 @@ bool node_child(const Node *node, uint32_t place, GrammarNode *child) {
         *child = place % 2 ? item->match : item->other;
         return true;
     }
+    case NODE_OBJECTS:
+        if (place >= node->objects->count) return false;
+        *child = node->objects->objects[place];
+        return true;
     case NODE_NEVER:
     case NODE_EMPTY:
     case NODE_LEAF:
@@ -77,14 +81,14 @@ static GrammarNode part_at_fault(const GrammarBuilder *b, GrammarNode id, const 
 }
 
 // Why a node cannot complete though each of its parts can.
-static const char *reason_of(const Node *node) {
+static const char *reason_of(const GrammarBuilder *b, const Node *node) {
     switch ((NodeKind)node->kind) {
     case NODE_MEMBERS: return "no object has the members it asks for";
     case NODE_ITEMS: return "no array has the items it asks for";
     case NODE_SEQUENCE:
     case NODE_REPEAT:
     case NODE_RULE: return "each text of it would hold another one, without end";
-    default: return "no value meets all that it says";
+    default: return b->merges ? "it asks for a character that is none" : "no value meets all that it says";
     }
 }
 
@@ -101,7 +105,7 @@ static bool grammar_refuse_empty(const GrammarBuilder *b, GrammarNode root, cons
     const Node *node = &b->nodes[named];
     Str name = node->name ? (Str){node->name, node->name_bytes} : STR("the grammar");
     return error_set(err, ERR_INVALID_REQUEST, "no text matches %.*s: %s", STR_ARG(name),
-                     reason_of(&b->nodes[at]));
+                     reason_of(b, &b->nodes[at]));
 }
 
 // ---- rules that begin with themselves ----
@@ -200,6 +204,7 @@ bool grammar_compile(GrammarBuilder *b, GrammarNode root, Arena *arena, Arena sc
     if (unsupported != GRAMMAR_NEVER) return grammar_refuse_members(&b->nodes[unsupported], err);
     if (need[root] == NEED_NEVER) return grammar_refuse_empty(b, root, need, err);
     if (!grammar_emit(b, root, need, arena, scratch, g, err)) return false;
+    if (!grammar_join_objects(g, &b->work, arena, scratch, err)) return false;
     if (b->merges && !grammar_merge(g, &b->work, arena, scratch, err)) return false;
     if (!grammar_find_follow(g, &b->work, arena, scratch, err)) return false;
     if (!unique_find_texts(g, arena, scratch) || !grammar_find_digest(g, scratch))

@@ -30,6 +30,13 @@ MUST_CHECK bool grammar_emit(GrammarBuilder *b, GrammarNode root, const uint16_t
                              Arena scratch, Grammar *out, Error *err);
 // Sets `nullable`, and refuses a rule that can begin with itself. ERR_NO_MEMORY, ERR_INVALID_REQUEST.
 MUST_CHECK bool grammar_check_beginnings(Grammar *g, Node *nodes, Arena scratch, Error *err);
+// same[i]: the first node that says the same as node i [n_nodes]. ERR_NO_MEMORY, ERR_TOO_LARGE,
+// ERR_CANCELLED.
+MUST_CHECK bool grammar_find_alike(const Node *nodes, uint32_t n_nodes, LangMaker *work, uint32_t *same,
+                                   Arena scratch, Error *err);
+// Makes one node of the objects of a choice (grammar_objects.c). `nodes` may be replaced and become more.
+// ERR_NO_MEMORY, ERR_TOO_LARGE, ERR_CANCELLED.
+MUST_CHECK bool grammar_join_objects(Grammar *g, LangMaker *work, Arena *arena, Arena scratch, Error *err);
 // Makes automata of what is regular, as far as that takes no more than its share of `work`. `nodes` may be
 // replaced and become more. ERR_NO_MEMORY, ERR_TOO_LARGE, ERR_CANCELLED.
 MUST_CHECK bool grammar_merge(Grammar *g, LangMaker *work, Arena *arena, Arena scratch, Error *err);

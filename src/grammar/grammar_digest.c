@@ -83,6 +83,12 @@ static void add_items(Digest *d, const ItemsNode *n) {
     add(d, n->can_end_shallow, cells);
 }
 
+// The rest follows from the objects.
+static void add_objects(Digest *d, const ObjectsNode *o) {
+    add_u32(d, o->count);
+    add(d, o->objects, o->count * sizeof *o->objects);
+}
+
 static void add_node(Digest *d, uint32_t id) {
     const Node *n = &d->g->nodes[id];
     const uint32_t head[] = {n->kind, n->nullable, n->except, n->need, n->count, n->min, n->max};
@@ -96,6 +102,7 @@ static void add_node(Digest *d, uint32_t id) {
     case NODE_RULE: add_u32(d, n->body); return;
     case NODE_MEMBERS: add_members(d, n->members); return;
     case NODE_ITEMS: add_items(d, n->items); return;
+    case NODE_OBJECTS: add_objects(d, n->objects); return;
     case NODE_NEVER:
     case NODE_EMPTY: return;
     }

@@ -201,7 +201,8 @@ static void emit_node(Emit *e, GrammarNode id, Node *to) {
         if (from->own_dfa) emit_dfa(e, from->dfa, to);
         return;
     case NODE_NEVER:
-    case NODE_EMPTY: return;
+    case NODE_EMPTY:
+    case NODE_OBJECTS: return;
     }
 }
 

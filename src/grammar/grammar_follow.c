@@ -43,6 +43,7 @@ static void first_of_node(Follow *f, uint32_t id) {
     case NODE_RULE: follow_join(f, set, &f->first[node->body]); return;
     case NODE_MEMBERS: follow_join(f, set, &f->first[node->members->open]); return;
     case NODE_ITEMS: follow_join(f, set, &f->first[node->items->open]); return;
+    case NODE_OBJECTS: follow_join(f, set, &f->first[node->objects->objects[0]]); return;
     case NODE_NEVER:
     case NODE_EMPTY:
     case NODE_LEAF:
@@ -113,6 +114,11 @@ static void follow_in_items(Follow *f, const ItemsNode *items, const ByteSet *fo
     follow_join(f, &f->follow[items->close], follow);
 }
 
+static void follow_in_objects(Follow *f, const ObjectsNode *o, const ByteSet *follow) {
+    for (uint32_t i = 0; i < o->count; i++)
+        follow_join(f, &f->follow[o->objects[i]], follow);
+}
+
 static void follow_in_node(Follow *f, uint32_t id) {
     const Node *node = &f->nodes[id];
     ByteSet follow = f->follow[id];
@@ -127,6 +133,7 @@ static void follow_in_node(Follow *f, uint32_t id) {
     case NODE_RULE: follow_join(f, &f->follow[node->body], &follow); return;
     case NODE_MEMBERS: follow_in_members(f, node->members, &follow); return;
     case NODE_ITEMS: follow_in_items(f, node->items, &follow); return;
+    case NODE_OBJECTS: follow_in_objects(f, node->objects, &follow); return;
     case NODE_NEVER:
     case NODE_EMPTY:
     case NODE_LEAF:
@@ -142,6 +149,7 @@ static uint64_t pass_work(const Grammar *g) {
         if (node->kind == NODE_SEQUENCE || node->kind == NODE_CHOICE) n += node->count;
         if (node->kind == NODE_MEMBERS) n += 4ull * (node->members->n_members + node->members->n_further);
         if (node->kind == NODE_ITEMS) n += 4ull * node->items->n_prefix;
+        if (node->kind == NODE_OBJECTS) n += node->objects->count;
     }
     return n;
 }

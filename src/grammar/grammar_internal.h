@@ -16,10 +16,12 @@ typedef enum {
     NODE_RULE,     // body
     NODE_MEMBERS,
     NODE_ITEMS,
+    NODE_OBJECTS, // one of several objects, as compiled
 } NodeKind;
 
 typedef struct MembersNode MembersNode;
 typedef struct ItemsNode ItemsNode;
+typedef struct ObjectsNode ObjectsNode;
 
 enum { NEED_NEVER = UINT16_MAX };
 
@@ -41,6 +43,7 @@ typedef struct {
         GrammarNode body;
         const MembersNode *members;
         const ItemsNode *items;
+        const ObjectsNode *objects;
     };
 } Node;
 
@@ -74,6 +77,39 @@ struct ItemsNode {
     const uint8_t *can_end_shallow;
 };
 
+enum {
+    OBJECTS_MAX = 1 << 12,         // that are joined
+    OBJECTS_ENTRIES_MAX = 1 << 15, // … members of all of them
+    OBJECT_PLACES_MAX = 1 << 11,   // … of one: named ones, then further ones
+};
+
+// A key, and where its words are.
+typedef struct {
+    GrammarNode key;
+    uint32_t first;
+} ObjectsKey;
+
+// One of several objects (grammar_objects.c): MEMBERS nodes of the same punctuation, in order, without sets.
+// A word is one of them and a place in it. `words` has all places, by key, then by value.
+struct ObjectsNode {
+    const GrammarNode *objects; // [count]
+    const ObjectsKey *keys;     // [n_keys]
+    const uint32_t *words;      // [n_entries]
+    uint32_t count, n_keys, n_entries;
+};
+
+static inline uint32_t object_word(uint32_t object, uint32_t place) {
+    return object * OBJECT_PLACES_MAX + place;
+}
+
+static inline uint32_t word_object(uint32_t word) {
+    return word / OBJECT_PLACES_MAX;
+}
+
+static inline uint32_t word_place(uint32_t word) {
+    return word % OBJECT_PLACES_MAX;
+}
+
 struct GrammarBuilder {
     Arena *arena;
     Node *nodes;
@@ -90,6 +126,7 @@ struct Grammar {
     const Node *nodes;
     uint32_t n_nodes;
     GrammarNode root;
+    uint32_t objects_max;  // of one NODE_OBJECTS
     const ByteSet *follow; // [n_nodes] the bytes that may come behind a node
     // NULL where no array's items must differ. Else [n_nodes], NULL but for the leaves of such items:
     // [n_states] how many texts there are from a state on (grammar_unique.h).

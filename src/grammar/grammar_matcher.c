@@ -7,6 +7,7 @@ static PoolCounts matcher_pool(const Grammar *g) {
     PoolCounts max = {
         .frames = 1 << 16, .sets = 1 << 14, .states = 1 << 15, .readings = 1 << 18, .set_words = 1 << 17};
     if (g->texts_left) max.frames *= 2, max.sets *= 2, max.set_words *= 2;
+    if (g->objects_max) max.set_words *= 4; // a set has a word for each object
     return max;
 }
 
@@ -20,7 +21,8 @@ uint64_t grammar_matcher_bytes_min(const Grammar *g, const TokenTrie *trie) {
 static uint8_t node_refers_to(const Grammar *g, GrammarNode id) {
     const Node *node = &g->nodes[id];
     if (node->kind == NODE_ITEMS && node->items->unique) return POOL_REFERS_TO_FRAME;
-    return node->kind == NODE_MEMBERS || id == UNIQUE_ITEM ? POOL_REFERS_TO_SET : POOL_REFERS_TO_NONE;
+    bool has_set = node->kind == NODE_MEMBERS || node->kind == NODE_OBJECTS;
+    return has_set || id == UNIQUE_ITEM ? POOL_REFERS_TO_SET : POOL_REFERS_TO_NONE;
 }
 
 static GrammarState matcher_start(GrammarMatcher *m) {

@@ -98,7 +98,8 @@ static void needs_settle_part(Needs *n, GrammarNode parent, uint32_t place, uint
     case NODE_NEVER:
     case NODE_EMPTY:
     case NODE_LEAF:
-    case NODE_TOKENS: return;
+    case NODE_TOKENS:
+    case NODE_OBJECTS: return;
     }
 }
 
@@ -122,7 +123,8 @@ static void needs_begin_node(Needs *n, GrammarNode id) {
         return;
     case NODE_NEVER:
     case NODE_CHOICE:
-    case NODE_RULE: return;
+    case NODE_RULE:
+    case NODE_OBJECTS: return;
     }
 }
 

@@ -106,6 +106,12 @@ ReaderName *reader_name(Reader *r, Str name) {
     return added;
 }
 
+bool reader_set(Reader *r, ReaderName *name, size_t at) {
+    if (name->is_set) return reader_fail_at(r, at, "the rule \"%.*s\" is there already", STR_ARG(name->name));
+    name->is_set = true;
+    return true;
+}
+
 bool reader_check_names(Reader *r) {
     for (uint32_t i = 0; i < r->n_names; i++) {
         const ReaderName *n = &r->names[i];

@@ -14,7 +14,7 @@ typedef struct {
     Str name;
     GrammarNode rule;
     size_t used_at; // where it was met first
-    bool is_set;
+    bool is_set, is_imported;
 } ReaderName;
 
 typedef struct {
@@ -59,6 +59,8 @@ MUST_CHECK bool reader_character(Reader *r, const char *others, uint32_t *out);
 
 // The name's entry; NULL when the memory is full.
 ReaderName *reader_name(Reader *r, Str name);
+// The rule has its body now, at this place. False where it had one.
+MUST_CHECK bool reader_set(Reader *r, ReaderName *name, size_t at);
 // Every name that is used must be set.
 MUST_CHECK bool reader_check_names(Reader *r);
 

@@ -6,7 +6,8 @@ static uint64_t item_words(const Grammar *g, PoolCounts max) {
 
 uint64_t step_bytes(const Grammar *g, PoolCounts max) {
     return GRAMMAR_READINGS_MAX * sizeof(Reading) + GRAMMAR_WORK_MAX * sizeof(StepTask) +
-           STEP_SEEN * sizeof(StepSeen) + item_words(g, max) * sizeof(uint32_t) + 64;
+           STEP_SEEN * sizeof(StepSeen) + item_words(g, max) * sizeof(uint32_t) +
+           g->objects_max * (sizeof(uint32_t) + sizeof(PlaceRange)) + 64;
 }
 
 void step_move(Step *s, const Grammar *g) {
@@ -20,6 +21,11 @@ bool step_init(Step *s, const Grammar *g, Pool *pool, Arena *arena) {
     if (g->texts_left) {
         s->item = arena_new_dirty(arena, uint32_t, item_words(g, pool->max));
         if (!s->item) return false;
+    }
+    if (g->objects_max) {
+        s->words = arena_new_dirty(arena, uint32_t, g->objects_max);
+        s->ranges = arena_new_dirty(arena, PlaceRange, g->objects_max);
+        if (!s->words || !s->ranges) return false;
     }
     s->readings = arena_new_dirty(arena, Reading, GRAMMAR_READINGS_MAX);
     s->tasks = arena_new_dirty(arena, StepTask, GRAMMAR_WORK_MAX);
@@ -129,6 +135,7 @@ static void step_do_enter(Step *s, const StepTask *task) {
     case NODE_RULE: step_enter(s, task->stack, node->body, task->read); return;
     case NODE_MEMBERS: step_enter_members(s, task->stack, task->node); return;
     case NODE_ITEMS: step_enter_items(s, task->stack, task->node); return;
+    case NODE_OBJECTS: step_enter_objects(s, task->stack, task->node); return;
     }
 }
 
@@ -140,6 +147,7 @@ static void step_do_return(Step *s, uint32_t stack, bool read) {
         if (read) step_repeat(s, frame.parent, frame.node, frame.at + 1, true);
         return;
     case NODE_MEMBERS: step_return_members(s, frame, read); return;
+    case NODE_OBJECTS: step_return_objects(s, frame, read); return;
     case NODE_ITEMS:
         if (frame_phase(&frame) != AT_BYTE || unique_end(s, stack, &frame)) step_return_items(s, frame, read);
         return;

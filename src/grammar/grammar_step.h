@@ -45,6 +45,11 @@ static inline uint32_t frame_index(const Frame *frame) {
     return frame->at >> PHASE_BITS;
 }
 
+// The places of an object's members that may come next; first above last: none.
+typedef struct {
+    uint32_t first, last;
+} PlaceRange;
+
 typedef enum { STEP_OK, STEP_AMBIGUOUS, STEP_FULL } StepStatus;
 
 typedef struct {
@@ -62,6 +67,9 @@ typedef struct {
     Reading *readings; // [GRAMMAR_READINGS_MAX]
     StepTask *tasks;   // [GRAMMAR_WORK_MAX]
     StepSeen *seen;    // [STEP_SEEN] what has been done in this step
+    // Grammar.objects_max each, for grammar_objects.c; NULL where there are none.
+    uint32_t *words;
+    PlaceRange *ranges;
 } Step;
 
 uint64_t step_bytes(const Grammar *g, PoolCounts max);
@@ -79,7 +87,7 @@ void step_close(Step *s);
 // The state with these readings, or GRAMMAR_REFUSED (there are none), GRAMMAR_AMBIGUOUS, GRAMMAR_FULL.
 GrammarState step_state(Step *s);
 
-// ---- for grammar_step_members.c and grammar_unique.c ----
+// ---- for grammar_step_members.c, grammar_objects.c and grammar_unique.c ----
 
 uint32_t step_push(Step *s, uint32_t parent, GrammarNode node, uint32_t at, uint32_t set);
 // Whether a node can complete on this stack before it is too deep.
@@ -91,5 +99,7 @@ static inline void step_fail(Step *s, StepStatus status) {
 
 void step_enter_members(Step *s, uint32_t stack, GrammarNode node);
 void step_return_members(Step *s, Frame frame, bool read);
+void step_enter_objects(Step *s, uint32_t stack, GrammarNode node);
+void step_return_objects(Step *s, Frame frame, bool read);
 void step_enter_items(Step *s, uint32_t stack, GrammarNode node);
 void step_return_items(Step *s, Frame frame, bool read);

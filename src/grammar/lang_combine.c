@@ -116,9 +116,9 @@ bool lang_length(LangMaker *m, uint32_t min, uint32_t max, Lang *out, Error *err
     Arena scratch = m->scratch;
     LangTable t = lang_table(&scratch, text_alphabet.n_classes);
     uint32_t last = max == LANG_NONE ? min : max, state;
-    if (last >= LANG_STATES_MAX)
+    if (last > LANG_LENGTH_MAX)
         return error_set(err, ERR_TOO_LARGE, "a length of %u characters is above the limit of %d", last,
-                         LANG_STATES_MAX - 1);
+                         LANG_LENGTH_MAX);
     for (uint32_t i = 0; min <= max && i <= last; i++) {
         if (!lang_table_add(&t, &state, err)) return false;
         t.accepts[i] = i >= min;

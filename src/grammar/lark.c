@@ -281,6 +281,7 @@ static bool read_definition(Lark *l) {
     Str name;
     GrammarNode body;
     uint32_t priority;
+    size_t from = r->at;
     while (reader_take(r, "?") || reader_take(r, "!")) {
     }
     if (!read_name(r, &name)) return false;
@@ -294,7 +295,7 @@ static bool read_definition(Lark *l) {
     l->in_terminal = is_terminal(name);
     GrammarNode rule = reader_name(r, name)->rule;
     if (!read_body(l, rule, &body)) return false;
-    reader_name(r, name)->is_set = true;
+    if (!reader_set(r, reader_name(r, name), from)) return false;
     grammar_set_rule(r->b, rule, body);
     return true;
 }
@@ -308,7 +309,8 @@ static bool import_one(Lark *l, Str name, Str as) {
     if (!pattern) return reader_fail(r, "common.%.*s is not known", STR_ARG(name));
     if (!reader_pattern(r, str_from_c(pattern), &node)) return false;
     ReaderName *entry = reader_name(r, as);
-    entry->is_set = true;
+    if (!entry->is_imported && !reader_set(r, entry, r->at)) return false;
+    entry->is_imported = true; // which may be done again
     grammar_set_rule(r->b, entry->rule, node);
     return true;
 }

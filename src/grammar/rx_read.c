@@ -316,7 +316,7 @@ static bool read_group(Reader *r, Tail tail, uint32_t *out) {
         return refuse(r, start, "a look behind");
     } else if (take(r, "?=") || take(r, "?!")) {
         return refuse(r, start, "a look ahead in a group that is repeated or followed by more");
-    } else if (take(r, "?<")) {
+    } else if (take(r, "?<") || take(r, "?P<")) { // the latter is Python's
         while (!at_end(r) && !peek(r, '>'))
             r->at++;
         if (!take(r, ">")) return refuse(r, start, "a group's name without end");
@@ -358,12 +358,12 @@ static bool check_plain(Reader *r) {
 static bool read_term(Reader *r, uint32_t *out) {
     static const RxRange no_newline[] = {{0, 9}, {11, 12}, {14, 0x2027}, {0x202A, UNICODE_MAX}};
     uint32_t codepoint;
-    if (take(r, "^")) {
+    if (take(r, "^") || take(r, "\\A")) {
         r->n_starts++;
         *out = rx_add_kind(r->rx, RX_KIND_START);
         return true;
     }
-    if (take(r, "$")) *out = rx_add_kind(r->rx, RX_KIND_END);
+    if (take(r, "$") || take(r, "\\Z")) *out = rx_add_kind(r->rx, RX_KIND_END);
     else if (take(r, ".")) *out = rx_ranges(r->rx, no_newline, COUNT_OF(no_newline));
     else if (take(r, "(")) return read_group(r, TAIL_NONE, out);
     else if (take(r, "[")) return read_class(r, out);
@@ -470,7 +470,8 @@ static bool read_alternative(Reader *r, Tail tail, uint32_t *out) {
             return read_look_ahead(r, tail, *out, out);
         Tail last = tail && peek(r, '(') ? tail_of_group(r, tail) : TAIL_NONE;
         if (last) return read_last_group(r, last, *out, out);
-        bool is_assertion = peek(r, '^') || peek(r, '$');
+        bool is_assertion = peek(r, '^') || peek(r, '$') || str_starts_with(ahead, STR("\\A")) ||
+                            str_starts_with(ahead, STR("\\Z")); // of Python and others: the same without m
         uint32_t term;
         if (!read_term(r, &term) || !read_quantifier(r, is_assertion, &term)) return false;
         *out = rx_cat(r->rx, *out, term);

@@ -21,8 +21,8 @@ static bool read_keywords(SchemaReader *r, const JsonNode *schema, ArrayKeywords
         return schema_refuse(r, k->prefix, ERR_INVALID_REQUEST, "not an array");
     if (k->prefix && k->prefix->length > SCHEMA_PLACES_MAX)
         return schema_refuse(r, k->prefix, ERR_TOO_LARGE, "more than %d items", SCHEMA_PLACES_MAX);
-    return schema_read_count(r, schema, STR("minContains"), &k->contains_min) &&
-           schema_read_count(r, schema, STR("maxContains"), &k->contains_max);
+    return schema_read_min(r, schema, STR("minContains"), &k->contains_min) &&
+           schema_read_max(r, schema, STR("maxContains"), &k->contains_max);
 }
 
 static bool read_unique(SchemaReader *r, const JsonNode *schema, bool *out) {
@@ -71,9 +71,9 @@ bool schema_array_keywords(SchemaReader *r, const JsonNode *schema, Cases *out) 
     Case *made = arena_new(&r->memory, Case, 1);
     if (!made) return schema_no_memory(r);
     *made = (Case){.max = SCHEMA_UNBOUNDED};
-    if (!read_keywords(r, schema, &k) || !schema_read_count(r, schema, STR("minItems"), &made->min) ||
-        !schema_read_count(r, schema, STR("maxItems"), &made->max) ||
-        !read_unique(r, schema, &made->unique) || !put_items(r, &k, made) || !put_contains(r, &k, made))
+    if (!read_keywords(r, schema, &k) || !schema_read_min(r, schema, STR("minItems"), &made->min) ||
+        !schema_read_max(r, schema, STR("maxItems"), &made->max) || !read_unique(r, schema, &made->unique) ||
+        !put_items(r, &k, made) || !put_contains(r, &k, made))
         return false;
     if (made->unique) made->unique_source = json_get(schema, STR("uniqueItems"));
     *out = (Cases){made, 1};
@@ -126,8 +126,8 @@ bool schema_array_negated(SchemaReader *r, const JsonNode *schema, Cases *out) {
     uint32_t min = 0, max = SCHEMA_UNBOUNDED;
     bool unique;
     *out = schema_no_cases;
-    if (!read_keywords(r, schema, &k) || !schema_read_count(r, schema, STR("minItems"), &min) ||
-        !schema_read_count(r, schema, STR("maxItems"), &max) || !read_unique(r, schema, &unique))
+    if (!read_keywords(r, schema, &k) || !schema_read_min(r, schema, STR("minItems"), &min) ||
+        !schema_read_max(r, schema, STR("maxItems"), &max) || !read_unique(r, schema, &unique))
         return false;
     if (unique)
         return schema_refuse(r, json_get(schema, STR("uniqueItems")), ERR_INVALID_REQUEST,

@@ -101,6 +101,12 @@ typedef struct {
     const JsonNode *node;
 } SchemaName;
 
+// Free text of min to max characters; node 0: none.
+typedef struct {
+    uint32_t min, max;
+    GrammarNode node;
+} KnownLength;
+
 typedef struct {
     GrammarBuilder *builder;
     const JsonNode *root;
@@ -127,6 +133,7 @@ typedef struct {
     GrammarNode open[2], close[2], colon, comma; // by CaseKind
     GrammarNode open_arguments, close_arguments; // of ARGUMENTS_PYTHON
     GrammarNode around;                          // SCHEMA_BLANKS_ANY: white space around the document
+    KnownLength lengths[64];                     // of strings that were made, at a place that the bounds say
     GrammarNode any_string, any_number, integer; // 0 until they are used, as
     GrammarNode chunk, short_rest;               // those of long strings
 } SchemaReader;
@@ -163,8 +170,12 @@ bool schema_enter(SchemaReader *r, const JsonNode *at); // counts recursion; r->
 
 // ---- schema_keywords.c ----
 
-// The value of a keyword that has to be a count, below SCHEMA_UNBOUNDED; *out is left alone without one.
-MUST_CHECK bool schema_read_count(SchemaReader *r, const JsonNode *schema, Str keyword, uint32_t *out);
+// Counts above this are more than any answer reaches: no maximum at all, and refused as a minimum.
+enum { SCHEMA_COUNT_MAX = GRAMMAR_COUNT_MAX - 1 };
+
+// The value of a keyword that has to be a count; *out is left alone without one, or without a bound.
+MUST_CHECK bool schema_read_min(SchemaReader *r, const JsonNode *schema, Str keyword, uint32_t *out);
+MUST_CHECK bool schema_read_max(SchemaReader *r, const JsonNode *schema, Str keyword, uint32_t *out);
 // Which types a schema allows; all where it does not say.
 enum {
     SCHEMA_NULL = 1,

@@ -3,16 +3,31 @@
 #include "grammar/rx.h"
 #include "grammar/schema_internal.h"
 
-bool schema_read_count(SchemaReader *r, const JsonNode *schema, Str keyword, uint32_t *out) {
+static bool read_count(SchemaReader *r, const JsonNode *value, uint64_t *out) {
+    double large;
+    if (json_read_u64(value, out)) return true;
+    *out = UINT64_MAX; // an integer all the same
+    return (json_read_f64(value, &large) && large >= 0x1p53) ||
+           schema_refuse_found(r, value, "not a non-negative integer");
+}
+
+bool schema_read_min(SchemaReader *r, const JsonNode *schema, Str keyword, uint32_t *out) {
     const JsonNode *value = json_get(schema, keyword);
     uint64_t count;
     if (!value) return true;
-    if (!json_read_u64(value, &count)) {
-        double large;
-        if (json_read_f64(value, &large) && large >= 0x1p53) count = UINT64_MAX; // an integer all the same
-        else return schema_refuse_found(r, value, "not a non-negative integer");
-    }
-    *out = count >= SCHEMA_UNBOUNDED ? SCHEMA_UNBOUNDED - 1 : (uint32_t)count;
+    if (!read_count(r, value, &count)) return false;
+    if (count > SCHEMA_COUNT_MAX)
+        return schema_refuse_found(r, value, "more than any answer has (at most 1048575 may be asked for)");
+    *out = (uint32_t)count;
+    return true;
+}
+
+bool schema_read_max(SchemaReader *r, const JsonNode *schema, Str keyword, uint32_t *out) {
+    const JsonNode *value = json_get(schema, keyword);
+    uint64_t count;
+    if (!value) return true;
+    if (!read_count(r, value, &count)) return false;
+    if (count <= SCHEMA_COUNT_MAX) *out = (uint32_t)count;
     return true;
 }
 

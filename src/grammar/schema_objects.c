@@ -211,8 +211,8 @@ static bool dependent_schemas(SchemaReader *r, const JsonNode *schema, bool nega
 
 bool schema_object_keywords(SchemaReader *r, const JsonNode *schema, Cases *out) {
     Maker m = {.r = r, .made = {.max = SCHEMA_UNBOUNDED}};
-    if (!schema_read_count(r, schema, STR("minProperties"), &m.made.min) ||
-        !schema_read_count(r, schema, STR("maxProperties"), &m.made.max) || !put_properties(&m, schema) ||
+    if (!schema_read_min(r, schema, STR("minProperties"), &m.made.min) ||
+        !schema_read_max(r, schema, STR("maxProperties"), &m.made.max) || !put_properties(&m, schema) ||
         !put_patterns(&m, schema) || !put_others(&m, schema) || !put_required(&m, schema) ||
         !put_dependents(&m, schema))
         return false;
@@ -239,8 +239,8 @@ static bool or_facts(SchemaReader *r, const JsonNode *at, const Fact *facts, siz
 
 static bool or_bounds(SchemaReader *r, const JsonNode *schema, Cases *out) {
     uint32_t min = 0, max = SCHEMA_UNBOUNDED;
-    if (!schema_read_count(r, schema, STR("minProperties"), &min) ||
-        !schema_read_count(r, schema, STR("maxProperties"), &max))
+    if (!schema_read_min(r, schema, STR("minProperties"), &min) ||
+        !schema_read_max(r, schema, STR("maxProperties"), &max))
         return false;
     Case *made = arena_new(&r->memory, Case, 2);
     if (!made) return schema_no_memory(r);

@@ -229,15 +229,24 @@ static bool index_names(SchemaReader *r, const JsonNode *schema, uint32_t *base)
 }
 
 static bool check_language(SchemaReader *r, const JsonNode *schema) {
-    static const char *const known[] = {
-        "https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2019-09/schema",
-        "http://json-schema.org/draft-07/schema", "http://json-schema.org/draft-06/schema",
-        "http://json-schema.org/schema"};
+    static const char *const known[] = {"json-schema.org/draft/2020-12/schema",
+                                        "json-schema.org/draft/2019-09/schema",
+                                        "json-schema.org/draft-07/schema",
+                                        "json-schema.org/draft-06/schema",
+                                        "json-schema.org/draft-04/schema",
+                                        "json-schema.org/draft-03/schema",
+                                        "json-schema.org/schema"};
+    static const char *const schemes[] = {"https://", "http://"};
     const JsonNode *language = json_get(schema, STR("$schema"));
     Str uri;
     if (!language) return true;
     if (!json_read_str(language, &uri)) return schema_refuse_found(r, language, "not a string");
     if (str_ends_with(uri, STR("#"))) uri.len--;
+    for (size_t i = 0; i < COUNT_OF(schemes); i++) {
+        if (!str_starts_with(uri, str_from_c(schemes[i]))) continue;
+        uri = str_slice(uri, strlen(schemes[i]), uri.len);
+        break;
+    }
     for (size_t i = 0; i < COUNT_OF(known); i++) {
         if (str_eq(uri, str_from_c(known[i]))) return true;
     }

@@ -114,11 +114,20 @@ static bool and_number_keywords(SchemaReader *r, const JsonNode *schema, ScalarS
     return true;
 }
 
+// Lengths and patterns are one automaton, of as many states as both together: says that it is too large.
+static bool refuse_length(SchemaReader *r, const JsonNode *at_length, const JsonNode *at) {
+    Error why = *r->err;
+    if (!at_length || r->err->code != ERR_TOO_LARGE) return schema_place(r, at);
+    return schema_refuse(
+        r, at_length, ERR_TOO_LARGE,
+        "a length together with a pattern or format is too much (it %s); leave one of them out", why.message);
+}
+
 static bool and_string_keywords(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
     uint32_t min = 0, max = SCHEMA_UNBOUNDED;
     const JsonNode *at_min = json_get(schema, STR("minLength")), *at_max = json_get(schema, STR("maxLength"));
-    if (!schema_read_count(r, schema, STR("minLength"), &min) ||
-        !schema_read_count(r, schema, STR("maxLength"), &max))
+    if (!schema_read_min(r, schema, STR("minLength"), &min) ||
+        !schema_read_max(r, schema, STR("maxLength"), &max))
         return false;
     if (at_min || at_max) {
         Lang *made = arena_new(&r->memory, Lang, 1);
@@ -132,14 +141,14 @@ static bool and_string_keywords(SchemaReader *r, const JsonNode *schema, ScalarS
     if (pattern) {
         if (!json_read_str(pattern, &text)) return schema_refuse_found(r, pattern, "not a string");
         if (!schema_read_pattern(r, pattern, text, true, &made)) return false;
-        if (!and_strings(r, set, made)) return schema_place(r, pattern);
+        if (!and_strings(r, set, made)) return refuse_length(r, at_max ? at_max : at_min, pattern);
     }
     if (format) {
         const char *known;
         if (!json_read_str(format, &text)) return schema_refuse_found(r, format, "not a string");
         if (r->options->ignore_formats || !format_has_pattern(text, &known)) return true;
         if (!schema_read_pattern(r, format, str_from_c(known), false, &made)) return false;
-        if (!and_strings(r, set, made)) return schema_place(r, format);
+        if (!and_strings(r, set, made)) return refuse_length(r, at_max ? at_max : at_min, format);
     }
     return true;
 }

@@ -81,9 +81,18 @@ bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) 
     }
     // Where the schema says which characters there are, they are written as in names; free text as one likes.
     bool is_free = lang_is_length(strings, &min, &max);
-    if (is_free && strings->n_states > WHOLE_MAX) return add_long(r, min, max, out);
-    *out = is_free ? schema_add_leaf(r, strings, LANG_JSON_STRING, STR("\""), STR("\""), &ok)
-                   : schema_add_name(r, strings, &ok);
+    if (!is_free) {
+        *out = schema_add_name(r, strings, &ok);
+        return ok;
+    }
+    KnownLength *known = &r->lengths[(min * 31u + max) % COUNT_OF(r->lengths)];
+    if (known->node && known->min == min && known->max == max) {
+        *out = known->node;
+        return true;
+    }
+    if (strings->n_states > WHOLE_MAX) ok = add_long(r, min, max, out);
+    else *out = schema_add_leaf(r, strings, LANG_JSON_STRING, STR("\""), STR("\""), &ok);
+    if (ok) *known = (KnownLength){min, max, *out};
     if (is_any) r->any_string = *out;
     return ok;
 }

@@ -63,6 +63,10 @@ static uint64_t node_least(const GrammarDistance *d, const Node *node) {
     case NODE_RULE: return d->least[node->body];
     case NODE_MEMBERS: return members_least(d, node->members);
     case NODE_ITEMS: return items_least(d, node->items);
+    case NODE_OBJECTS:
+        for (uint32_t i = 0; i < node->objects->count; i++)
+            least = min_u64(least, d->least[node->objects->objects[i]]);
+        return least;
     }
     return FAR;
 }
@@ -97,6 +101,7 @@ static uint64_t frame_left(const GrammarDistance *d, const Frame *frame) {
         return frame->at + 1 < node->min ? (node->min - frame->at - 1) * d->least[node->body] : 0;
     case NODE_MEMBERS: return members_least(d, node->members);
     case NODE_ITEMS: return items_least(d, node->items);
+    case NODE_OBJECTS: return node_least(d, node);
     default: return 0;
     }
 }
