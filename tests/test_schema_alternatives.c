@@ -76,6 +76,30 @@ TEST(schema_alternatives_are_told_apart_late) {
     }
 }
 
+// Values of one name that are different objects are not joined.
+static void write_inputs(StrBuf *b, uint32_t i) {
+    strbuf_printf(b, "{\"type\":\"object\",\"properties\":{\"inputs\":{\"type\":\"object\",\"properties\":{");
+    for (int k = 0; k < 12; k++)
+        strbuf_printf(b, "\"p%d\":{\"type\":\"string\"},", k);
+    strbuf_printf(
+        b,
+        "\"q%u\":{\"type\":\"string\"}},\"additionalProperties\":false},\"task\":{\"const\":\"T%u\"}},"
+        "\"required\":[\"task\"],\"additionalProperties\":false}",
+        i, i);
+}
+
+TEST(schema_alternatives_that_are_too_many_are_named) {
+    SchemaRun run;
+    REQUIRE(schema_run_compile(&run, write_steps(write_inputs, "anyOf", 20), &in_order));
+    CHECK(schema_run_takes(&run, STR("[{\"inputs\":{\"p3\":\"\",\"q7\":\"\"},\"task\":\"T7\"}]")));
+    CHECK(!schema_run_takes(&run, STR("[{\"inputs\":{\"p3\":\"\",\"q7\":\"\"},\"task\":\"T8\"}]")));
+    REQUIRE(schema_run_compile(&run, write_steps(write_inputs, "anyOf", 120), &in_order));
+    GrammarState start = grammar_start(run.matcher);
+    CHECK(grammar_step_bytes(run.matcher, start, STR("[{\"inputs\":{")) == GRAMMAR_AMBIGUOUS);
+    Str name = grammar_ambiguous_name(run.matcher);
+    CHECK_STR_EQ("#/items (anyOf)", name);
+}
+
 // ---- against each alternative alone ----
 
 enum { ALTERNATIVES = 4, NAMES = 4, TEXTS = 60, DOCUMENT_BYTES = 256 };

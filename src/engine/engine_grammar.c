@@ -71,6 +71,14 @@ static bool refuse_room(const Sequence *s, Error *err) {
     return refuse(s, err, "the grammar leads to more states than there is room for");
 }
 
+static bool refuse_ambiguous(const MatcherPlace *p, const Sequence *s, Error *err) {
+    Str name = grammar_ambiguous_name(p->matcher);
+    error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION,
+               "%.*s%sthe text so far can be read in too many ways at once", STR_ARG(name),
+               name.len ? ": " : "");
+    return of_grammar(s, err);
+}
+
 // ---- states and masks ----
 
 static bool keep_states(Engine *e, const MatcherPlace *p) {
@@ -217,8 +225,7 @@ static bool follow_token(Engine *e, const MatcherPlace *p, Follow *f, Error *err
     if (f->complete) return true;
     if (next == GRAMMAR_REFUSED)
         return error_set(err, ERR_INTERNAL, "token %d was drawn, which the grammar does not allow", f->token);
-    if (next == GRAMMAR_AMBIGUOUS)
-        return refuse(s, err, "the text so far can be read in too many ways at once");
+    if (next == GRAMMAR_AMBIGUOUS) return refuse_ambiguous(p, s, err);
     if (!grammar_is_state(next)) return refuse_room(s, err);
     s->state = next;
     s->mask_work -= (uint32_t)min_u64(s->mask_work, TOKEN_WORK);

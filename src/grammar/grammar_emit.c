@@ -206,6 +206,17 @@ static void emit_node(Emit *e, GrammarNode id, Node *to) {
     }
 }
 
+// Names of what a text may be read as in several ways; those of others are the builder's, and go.
+static void emit_names(Emit *e, Node *nodes, uint32_t n_nodes) {
+    for (uint32_t i = 0; i < n_nodes; i++) {
+        Node *node = &nodes[i];
+        bool keeps = node->kind == NODE_CHOICE || node->kind == NODE_MEMBERS;
+        char *name = keeps && node->name ? emit_alloc(e, node->name_bytes, 1) : NULL;
+        if (name) memcpy(name, node->name, node->name_bytes);
+        node->name = name;
+    }
+}
+
 bool grammar_emit(GrammarBuilder *b, GrammarNode root, const uint16_t *need, Arena *arena, Arena scratch,
                   Grammar *out, Error *err) {
     Emit e = {.b = b, .need = need, .arena = arena, .to = arena_new(&scratch, GrammarNode, b->n_nodes)};
@@ -228,7 +239,6 @@ bool grammar_emit(GrammarBuilder *b, GrammarNode root, const uint16_t *need, Are
     if (e.full) return error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
     *out = (Grammar){.nodes = nodes, .n_nodes = e.n_queue + 2, .root = e.to[root]};
     if (!grammar_check_beginnings(out, nodes, scratch, err)) return false;
-    for (uint32_t i = 0; i < out->n_nodes; i++)
-        nodes[i].name = NULL; // the builder's
-    return true;
+    emit_names(&e, nodes, out->n_nodes);
+    return !e.full || error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
 }

@@ -98,9 +98,30 @@ static const Reading *matcher_readings(const GrammarMatcher *m, GrammarState sta
     return m->pool.readings + s->first;
 }
 
+// Where the first and the last reading of the step part, or the nearest node with a name around that.
+static GrammarNode find_ambiguous(const GrammarMatcher *m) {
+    const Frame *frames = m->pool.frames;
+    if (m->step.n < 2) return GRAMMAR_NEVER;
+    uint32_t a = m->step.readings[0].stack, b = m->step.readings[m->step.n - 1].stack, at = a;
+    while (a != b) { // a parent's number is lower than its child's
+        at = (uint32_t)max_u64(a, b);
+        if (a > b) a = frames[a].parent;
+        else b = frames[b].parent;
+    }
+    while (at && !m->g->nodes[frames[at].node].name)
+        at = frames[at].parent;
+    return at ? frames[at].node : GRAMMAR_NEVER;
+}
+
+Str grammar_ambiguous_name(const GrammarMatcher *m) {
+    const Node *node = &m->g->nodes[m->ambiguous];
+    return node->name ? (Str){node->name, node->name_bytes} : (Str){0};
+}
+
 // Ends a step: the state, or what was added is taken back.
 static GrammarState matcher_end_step(GrammarMatcher *m, PoolCounts mark) {
     GrammarState state = step_state(&m->step);
+    if (state == GRAMMAR_AMBIGUOUS) m->ambiguous = find_ambiguous(m);
     if (!grammar_is_state(state)) pool_rewind(&m->pool, mark);
     if (m->step.n > m->figures.readings_max) m->figures.readings_max = m->step.n;
     return state;

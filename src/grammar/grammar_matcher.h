@@ -68,6 +68,9 @@ GrammarState grammar_start(GrammarMatcher *m);
 GrammarState grammar_step(GrammarMatcher *m, GrammarState state, int32_t token);
 // … after more bytes, however they come as tokens.
 GrammarState grammar_step_bytes(GrammarMatcher *m, GrammarState state, Str bytes);
+// After GRAMMAR_AMBIGUOUS: what the grammar's builder called the innermost node that the text is read in too
+// many ways as, or around them (a schema's JSON pointer); empty where that has no name. Until the next call.
+Str grammar_ambiguous_name(const GrammarMatcher *m);
 // Whether the text may end here.
 bool grammar_may_end(const GrammarMatcher *m, GrammarState state);
 // Drops all states but these, whose numbers change and whose masks stay. False: these alone fill the memory.

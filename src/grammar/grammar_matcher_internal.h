@@ -60,6 +60,7 @@ struct GrammarMatcher {
     Reading *readings;  // [GRAMMAR_READINGS_MAX] those of the byte before
     uint8_t *refers_to; // [n_nodes] pool_keep
     GrammarState start;
+    GrammarNode ambiguous; // grammar_ambiguous_name
     GrammarFigures figures;
 
     // masks of states

@@ -117,6 +117,8 @@ static bool join_parts(Grammar *g, Node *nodes, uint32_t id, const GrammarNode *
                        const ObjectsNode *joined, Arena *arena) {
     Node *choice = &nodes[id];
     Node node = {.kind = NODE_OBJECTS, .objects = joined, .need = least_need(nodes, objects, count)};
+    node.name = choice->name;
+    node.name_bytes = choice->name_bytes;
     if (count == choice->count) {
         nodes[id] = node;
         return true;
