@@ -456,7 +456,7 @@ static const struct {
      "#/items/minItems: more than any answer has (at most 1048575 may be asked for), found 1000000000"},
     {"{\"minProperties\":1e30}",
      "#/minProperties: more than any answer has (at most 1048575 may be asked for), found 1e30"},
-    {"{\"format\":\"uri\",\"maxLength\":5000}", "#/maxLength: a length together with a pattern or format is "
+    {"{\"minLength\":2000,\"format\":\"uri\"}", "#/minLength: a length together with a pattern or format is "
                                                 "too much (it needs an automaton of more than "
                                                 "131072 states); leave one of them out"},
     {"{\"$schema\":\"http://json-schema.org/draft-02/schema#\"}",
@@ -476,6 +476,87 @@ static const struct {
     {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}",
      "no text matches # (type, items, minItems): no array has the items it asks for"},
 };
+
+// Bytes, and tokens of several characters.
+static const TokenTrie *tokens_of_many_bytes(void) {
+    static TokenTrie trie;
+    static char bytes[256];
+    static Str pieces[256 + 6];
+    static const char *const more[] = {
+        "a", "aa", "aaaaaaaa", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "\xC3\xA9\xC3\xA9", "\"}"};
+    static const int32_t end = 0;
+    static Arena arena;
+    Error err = {0};
+    if (trie.n_tokens) return &trie;
+    arena = os_arena(1 << 20);
+    for (int i = 0; i < 256; i++) {
+        bytes[i] = (char)i;
+        pieces[i] = (Str){&bytes[i], 1};
+    }
+    for (size_t i = 0; i < COUNT_OF(more); i++)
+        pieces[256 + i] = str_from_c(more[i]);
+    Arena scratch = os_arena(1 << 20);
+    CHECK(token_trie_build(pieces, COUNT_OF(pieces), &end, 1, &arena, scratch, &trie, &err));
+    os_release(scratch.next, arena_left(&scratch));
+    return &trie;
+}
+
+// Each of `tokens` is in the state's mask if and only if it is taken.
+static bool mask_is_right(GrammarMatcher *m, GrammarState at, uint32_t n_tokens) {
+    const uint32_t *mask = grammar_mask(m, at);
+    if (!mask) return false;
+    for (uint32_t t = 1; t < n_tokens; t++) {
+        bool allowed = mask[t / 32] >> t % 32 & 1u;
+        if (allowed != grammar_is_state(grammar_step(m, at, (int32_t)t))) return false;
+    }
+    return true;
+}
+
+// Long bounds are counted beside the automaton of a pattern or format.
+TEST(schema_lengths_are_counted_beside_patterns) {
+    static const struct {
+        const char *schema, *head;
+        uint32_t max;
+    } rows[] = {
+        {"{\"type\":\"string\",\"format\":\"uri\",\"minLength\":1,\"maxLength\":2083}", "http://b/", 2083},
+        {"{\"anyOf\":[{\"type\":\"string\",\"format\":\"uri\",\"maxLength\":2083},{\"type\":\"null\"}]}",
+         "x:", 2083},
+        {"{\"allOf\":[{\"maxLength\":9000},{\"type\":\"string\",\"pattern\":\"^(?:[a-c]{2}|\\u00e9|\\n)*$\"}]"
+         "}",
+         "\\n\xC3\xA9", 9000},
+        {"{\"type\":\"string\",\"pattern\":\"^[a-z0-9]+(?:-[a-z0-9]+)*$\",\"maxLength\":65000}", "b-",
+         65000}};
+    static char text[70000];
+    schema_run_set_trie(tokens_of_many_bytes());
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        SchemaRun run;
+        TEST_CASE_LABEL("%s", rows[i].schema);
+        bool compiles = schema_run_compile(&run, str_from_c(rows[i].schema), &exact);
+        if (!CHECK(compiles)) continue;
+        size_t head = strlen(rows[i].head), length = strcmp(rows[i].head, "\\n\xC3\xA9") == 0 ? 2 : head;
+        for (uint32_t more = 0; more < 3; more++) { // one character too few, as many as may be, one too many
+            uint32_t n = rows[i].max - 1 + more, odd = i == 2 && (n - (uint32_t)length) % 2;
+            StrBuf b = STRBUF(text);
+            strbuf_printf(&b, "\"%s", rows[i].head);
+            for (size_t k = length; k < n; k++)
+                strbuf_put_char(&b, 'a');
+            strbuf_put_char(&b, '"');
+            CHECK(schema_run_takes(&run, strbuf_str(&b)) == (more < 2 && !odd));
+        }
+        // From a place before the bound on, all masks are right, and no place is a dead end.
+        size_t near = rows[i].max - 40 - length + head + 1;
+        GrammarState at = grammar_step_bytes(run.matcher, grammar_start(run.matcher), (Str){text, near});
+        for (int k = 0; k < 41 && CHECK(grammar_is_state(at)); k++) {
+            if (!CHECK(mask_is_right(run.matcher, at, tokens_of_many_bytes()->n_tokens))) break;
+            GrammarState next = grammar_step(run.matcher, at, 'a');
+            if (!grammar_is_state(next)) break;
+            at = next;
+        }
+        CHECK(grammar_is_state(grammar_step(run.matcher, at, '"')));
+        CHECK(!grammar_is_state(grammar_step(run.matcher, at, 'a')));
+    }
+    schema_run_set_trie(NULL);
+}
 
 TEST(schema_takes_maxima_that_nothing_reaches) {
     static const struct {

@@ -9,7 +9,7 @@ uint32_t dfa_run(const Dfa *d, uint32_t state, Str text) {
 bool dfa_accepts(const Dfa *d, Str text) {
     if (d->n_states == 0) return false;
     uint32_t state = dfa_run(d, 0, text);
-    return state != DFA_NONE && d->accepts[state];
+    return state != DFA_NONE && dfa_may_end(d, state);
 }
 
 bool dfa_from_bytes(Str text, Arena *arena, Dfa *out, Error *err) {

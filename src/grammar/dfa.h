@@ -16,6 +16,15 @@ enum {
     DFA_CELLS_MAX = 8 << 20, // states times classes: 32 MB
 };
 
+// At most so many characters, counted beside the automaton: a state of such a Dfa is one of the table and
+// n_states times the characters that have begun. So a long bound needs no larger table.
+typedef struct {
+    uint32_t most;
+    uint32_t border, inner, after; // first states: between characters, within them, behind the last one
+    uint32_t least_max;
+    const uint32_t *least; // [n_states] how many more characters it takes at least to the end
+} DfaCount;
+
 // The start is state 0. The empty language has n_states 0; no grammar holds it.
 typedef struct {
     uint32_t n_states;
@@ -23,10 +32,28 @@ typedef struct {
     uint8_t class_of[256];
     const uint32_t *next;   // [n_states][n_classes] a state, or DFA_NONE
     const uint8_t *accepts; // [n_states] 1 where a text may end
+    const DfaCount *count;  // or NULL
 } Dfa;
 
+static inline uint32_t dfa_step_counted(const Dfa *d, uint32_t state, uint32_t class) {
+    const DfaCount *c = d->count;
+    uint32_t from = state % d->n_states, count = state / d->n_states;
+    uint32_t next = d->next[(size_t)from * d->n_classes + class];
+    if (next == DFA_NONE) return DFA_NONE;
+    count += from >= c->border && from < c->inner && next < c->after;
+    return (uint64_t)count + c->least[next] <= c->most ? next + count * d->n_states : DFA_NONE;
+}
+
+static inline uint32_t dfa_step_class(const Dfa *d, uint32_t state, uint32_t class) {
+    return d->count ? dfa_step_counted(d, state, class) : d->next[(size_t)state * d->n_classes + class];
+}
+
 static inline uint32_t dfa_step(const Dfa *d, uint32_t state, uint8_t byte) {
-    return d->next[(size_t)state * d->n_classes + d->class_of[byte]];
+    return dfa_step_class(d, state, d->class_of[byte]);
+}
+
+static inline bool dfa_may_end(const Dfa *d, uint32_t state) {
+    return d->accepts[d->count ? state % d->n_states : state];
 }
 
 // Whether the text can be read from there: the state behind it, or DFA_NONE.

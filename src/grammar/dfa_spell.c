@@ -177,6 +177,46 @@ static bool fill_table(Speller *s, Str before, Str after, Dfa *out, Error *err) 
     return true;
 }
 
+// How many characters it takes at least from each state to the end: rounds until nothing changes, of which
+// there are as many as the longest of these is characters.
+static bool find_least(LangMaker *m, const Dfa *d, const DfaCount *c, uint32_t *least, Error *err) {
+    for (uint32_t s = 0; s < d->n_states; s++)
+        least[s] = d->accepts[s] ? 0 : LANG_NONE;
+    for (bool changed = true; changed;) {
+        changed = false;
+        if (!lang_work(m, (uint64_t)d->n_states * d->n_classes, err)) return false;
+        for (uint32_t s = d->n_states; s-- > 0;) {
+            for (uint32_t k = 0; k < d->n_classes; k++) {
+                uint32_t to = d->next[(size_t)s * d->n_classes + k];
+                if (to == DFA_NONE || least[to] == LANG_NONE) continue;
+                uint32_t far = least[to] + (s >= c->border && s < c->inner && to < c->after);
+                if (far < least[s]) least[s] = far, changed = true;
+            }
+        }
+    }
+    return true;
+}
+
+bool dfa_from_lang_counted(LangMaker *m, const Lang *a, uint32_t most, LangSpelling spelling, Str before,
+                           Str after, Dfa *out, Error *err) {
+    if (!dfa_from_lang(m, a, spelling, before, after, out, err)) return false;
+    if (out->n_states == 0) return true;
+    DfaCount *c = arena_new(m->keep, DfaCount, 1);
+    uint32_t *least = arena_new(m->keep, uint32_t, out->n_states);
+    if (!c || !least) return lang_no_memory(err);
+    *c = (DfaCount){.most = most, .border = (uint32_t)before.len, .least = least};
+    c->inner = c->border + a->n_states;
+    c->after = out->n_states - (uint32_t)after.len;
+    if ((most + 1ull) * out->n_states > INT32_MAX)
+        return error_set(err, ERR_TOO_LARGE, "needs an automaton that is too large to count in");
+    if (!find_least(m, out, c, least, err)) return false;
+    for (uint32_t s = 0; s < out->n_states; s++)
+        if (least[s] > c->least_max) c->least_max = least[s];
+    if (least[0] > most) *out = (Dfa){.n_classes = 1};
+    else out->count = c;
+    return true;
+}
+
 bool dfa_from_lang(LangMaker *m, const Lang *a, LangSpelling spelling, Str before, Str after, Dfa *out,
                    Error *err) {
     *out = (Dfa){.n_classes = 1};

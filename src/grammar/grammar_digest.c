@@ -50,6 +50,7 @@ static void add_leaf(Digest *d, uint32_t id) {
     add(d, dfa->class_of, sizeof dfa->class_of);
     add_states(d, dfa->next, (size_t)dfa->n_states * dfa->n_classes, dfa->n_states);
     add(d, dfa->accepts, dfa->n_states);
+    add_u32(d, dfa->count ? dfa->count->most : UINT32_MAX);
 }
 
 static void add_members(Digest *d, const MembersNode *m) {

@@ -31,21 +31,27 @@ typedef struct {
     uint32_t steps;
 } Alike;
 
+// Whether two states differ only in what has been counted, which so many bytes do not bring to its bound.
+static bool counts_alike(const Dfa *dfa, uint32_t a, uint32_t b, uint32_t bytes) {
+    if (!dfa->count || a % dfa->n_states != b % dfa->n_states) return false;
+    uint64_t count = max_u64(a, b) / dfa->n_states;
+    return count + bytes + dfa->count->least_max <= dfa->count->most;
+}
+
 // Whether no text of up to `bytes` bytes tells two states apart.
 static bool alike(Alike *x, uint32_t a, uint32_t b, uint32_t bytes) {
     const Dfa *dfa = x->dfa;
-    if (a == b) return true;
-    if (dfa->accepts[a] != dfa->accepts[b]) return false;
+    if (a == b || counts_alike(dfa, a, b, bytes)) return true;
+    if (dfa_may_end(dfa, a) != dfa_may_end(dfa, b)) return false;
     LeafPair *pair = &x->pairs[(a * 31u + b) % LEAF_PAIRS];
     if (bytes == 0 || (pair->a == a && pair->b == b && pair->bytes >= bytes)) return true;
     *pair = (LeafPair){a, b, bytes}; // if it turns out otherwise, all is lost anyway
     x->steps += dfa->n_classes;
     if (x->steps > ALIKE_STEPS_MAX) return false;
-    const uint32_t *from_a = dfa->next + (size_t)a * dfa->n_classes;
-    const uint32_t *from_b = dfa->next + (size_t)b * dfa->n_classes;
     for (uint32_t c = 0; c < dfa->n_classes; c++) {
-        if ((from_a[c] == DFA_NONE) != (from_b[c] == DFA_NONE)) return false;
-        if (from_a[c] != DFA_NONE && !alike(x, from_a[c], from_b[c], bytes - 1)) return false;
+        uint32_t next_a = dfa_step_class(dfa, a, c), next_b = dfa_step_class(dfa, b, c);
+        if ((next_a == DFA_NONE) != (next_b == DFA_NONE)) return false;
+        if (next_a != DFA_NONE && !alike(x, next_a, next_b, bytes - 1)) return false;
     }
     return true;
 }
@@ -148,7 +154,7 @@ static uint32_t leaf_walk(LeafWalk *w, uint32_t state, uint32_t plain, uint32_t 
             i = node.end;
             continue;
         }
-        bool exits = followed && w->dfa->accepts[next];
+        bool exits = followed && dfa_may_end(w->dfa, next);
         uint32_t below = trie->below[i];
         if (next == before && !(exits && below & w->follow_groups) && leaf_takes_whole(w, &node) &&
             !(below & ~leaf_loops(w, next))) {

@@ -28,14 +28,13 @@ typedef struct {
 } Plain;
 
 static bool plain_stays(const Plain *p, uint32_t state) {
-    return state != DFA_NONE && !(p->followed && p->dfa->accepts[state]);
+    return state != DFA_NONE && !(p->followed && dfa_may_end(p->dfa, state));
 }
 
 static bool is_last(const Dfa *dfa, uint32_t state) {
-    const uint32_t *next = dfa->next + (size_t)state * dfa->n_classes;
     for (uint32_t c = 0; c < dfa->n_classes; c++)
-        if (next[c] != DFA_NONE) return false;
-    return dfa->accepts[state];
+        if (dfa_step_class(dfa, state, c) != DFA_NONE) return false;
+    return dfa_may_end(dfa, state);
 }
 
 static bool plain_arrive(Plain *p, uint32_t state) {

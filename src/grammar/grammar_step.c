@@ -175,7 +175,7 @@ void step_byte(Step *s, const Reading *from, uint32_t count, uint8_t byte) {
             if (!unique_can_differ(s, stack, from[i].node, next)) continue;
         }
         step_add_reading(s, stack, from[i].node, next);
-        if (node->dfa->accepts[next]) step_return(s, stack, true);
+        if (dfa_may_end(node->dfa, next)) step_return(s, stack, true);
     }
 }
 

@@ -78,6 +78,10 @@ typedef enum {
 MUST_CHECK bool dfa_from_lang(LangMaker *m, const Lang *a, LangSpelling spelling, Str before, Str after,
                               Dfa *out, Error *err);
 
+// … of at most `most` characters, counted beside the table (DfaCount).
+MUST_CHECK bool dfa_from_lang_counted(LangMaker *m, const Lang *a, uint32_t most, LangSpelling spelling,
+                                      Str before, Str after, Dfa *out, Error *err);
+
 // The texts of an automaton in which `text` (1 to 63 bytes) does not occur, into m->keep; with `ends_clean`
 // also without those at whose end a beginning of it stands, so that it cannot come about where texts meet.
 // `out` may be `from`.

@@ -124,7 +124,7 @@ bool schema_emit_marked(SchemaReader *r, const Str *key, GrammarNode name, uint3
         ScalarSet set;
         const Lang *strings;
         GrammarNode raw;
-        if (!schema_demand_scalars(r, d.literals, d.count, &set) ||
+        if (!schema_demand_scalars(r, d.literals, d.count, &set) || !schema_settle(r, &set) ||
             !strings_as_they_are(r, set.strings, &reading, &strings))
             return false;
         if (strings && !emit_raw(r, strings, &raw)) return false;

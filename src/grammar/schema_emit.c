@@ -51,7 +51,7 @@ static bool emit_scalars(SchemaReader *r, const ScalarSet *set, Nodes *out) {
         if (set->bits & words[i] && !add_node(r, out, schema_add_word(r, words[i], false))) return false;
     }
     if (set->numbers && (!emit_number(r, set, &node) || !add_node(r, out, node))) return false;
-    return !set->strings || (schema_emit_string(r, set->strings, &node) && add_node(r, out, node));
+    return !set->strings || (schema_emit_strings(r, set, &node) && add_node(r, out, node));
 }
 
 // ---- objects ----

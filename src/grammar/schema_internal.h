@@ -19,6 +19,7 @@ typedef struct {
     uint8_t bits;        // SCALAR_…; _EXPONENTS: numbers may have them
     const Lang *numbers; // spellings without exponents; NULL: none
     const Lang *strings; // NULL: none
+    uint32_t most;       // 0, or the strings have at most so many characters besides: for long bounds
 } ScalarSet;
 
 // ---- objects and arrays ----
@@ -195,6 +196,10 @@ MUST_CHECK bool schema_read_pattern(SchemaReader *r, const JsonNode *node, Str p
 // ---- schema_scalars.c ----
 
 MUST_CHECK bool schema_scalars(SchemaReader *r, uint32_t literal, ScalarSet *out);
+// Makes `strings` all that the set says of them, which may be too large: then `most` is 0.
+MUST_CHECK bool schema_settle(SchemaReader *r, ScalarSet *set);
+// Strings of a set, whose `most` may be given.
+MUST_CHECK bool schema_emit_strings(SchemaReader *r, const ScalarSet *set, GrammarNode *out);
 MUST_CHECK bool schema_demand_scalars(SchemaReader *r, const uint32_t *literals, uint32_t count,
                                       ScalarSet *out);
 MUST_CHECK bool schema_combine_names(SchemaReader *r, LangOp op, const Lang *a, const Lang *b,

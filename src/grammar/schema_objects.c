@@ -147,6 +147,7 @@ static bool put_others(Maker *m, const JsonNode *schema) {
         ScalarSet allowed;
         Fact each = {.kind = FACT_EACH, .literal = LITERAL_FALSE, .source = names};
         if (!literal_of(r, names, &literal) || !schema_scalars(r, literal, &allowed) ||
+            !schema_settle(r, &allowed) ||
             !schema_combine_names(r, LANG_WITHOUT, &r->all_strings, allowed.strings, &each.names))
             return false;
         if (each.names && !put(m, each)) return false;
@@ -285,6 +286,7 @@ static bool or_others(SchemaReader *r, const JsonNode *schema, Cases *out) {
         uint32_t literal;
         ScalarSet allowed;
         if (!literal_of(r, names, &literal) || !schema_scalars(r, literal, &allowed) ||
+            !schema_settle(r, &allowed) ||
             !schema_combine_names(r, LANG_WITHOUT, &r->all_strings, allowed.strings, &some.names))
             return false;
         some.literal = LITERAL_TRUE;

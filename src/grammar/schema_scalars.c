@@ -9,7 +9,7 @@ enum { ALL_BITS = SCALAR_NULL | SCALAR_BOOLS | SCALAR_EXPONENTS };
 // ---- sets ----
 
 static ScalarSet everything(const SchemaReader *r) {
-    return (ScalarSet){ALL_BITS, &r->all_numbers, &r->all_strings};
+    return (ScalarSet){.bits = ALL_BITS, .numbers = &r->all_numbers, .strings = &r->all_strings};
 }
 
 static bool combine(SchemaReader *r, LangOp op, const Lang *a, const Lang *b, const Lang *all,
@@ -33,10 +33,67 @@ bool schema_combine_names(SchemaReader *r, LangOp op, const Lang *a, const Lang 
     return combine(r, op, a, b, &r->all_strings, out);
 }
 
+// Lengths of more states than COUNT_STATES_MIN are counted beside another language where both together would
+// have more than COUNT_STATES_MAX.
+enum { COUNT_STATES_MIN = 128, COUNT_STATES_MAX = 1 << 14 };
+
+bool schema_settle(SchemaReader *r, ScalarSet *set) {
+    Lang length;
+    uint32_t most = set->most;
+    set->most = 0;
+    if (!set->strings || !most) return true;
+    return lang_length(&r->maker, 0, most, &length, r->err) &&
+           combine(r, LANG_AND, set->strings, &length, &r->all_strings, &set->strings);
+}
+
+// Whether `length` is one that is to be counted beside the other language; *rest is what is left of it then.
+static bool is_counted(SchemaReader *r, const Lang *length, const Lang *other, const Lang **rest,
+                       uint32_t *most, bool *ok) {
+    uint32_t min, max, other_min, other_max;
+    *rest = length;
+    if (length->n_states < COUNT_STATES_MIN || other == &r->all_strings) return false;
+    if ((uint64_t)length->n_states * other->n_states <= COUNT_STATES_MAX) return false;
+    if (!lang_is_length(length, &min, &max) || max == LANG_NONE) return false;
+    if (lang_is_length(other, &other_min, &other_max)) return false;
+    *most = *most ? (uint32_t)min_u64(*most, max) : max;
+    *rest = &r->all_strings;
+    if (min == 0) return true;
+    Lang *made = arena_new(&r->memory, Lang, 1);
+    *ok = made ? lang_length(&r->maker, min, LANG_NONE, made, r->err) : schema_no_memory(r);
+    *rest = made;
+    return true;
+}
+
+static bool and_strings_of(SchemaReader *r, const ScalarSet *a, const ScalarSet *b, ScalarSet *made) {
+    const Lang *x = a->strings, *y = b->strings;
+    uint32_t most = a->most && b->most ? (uint32_t)min_u64(a->most, b->most) : a->most | b->most;
+    bool ok = true;
+    if (!x || !y) return true;
+    if (!is_counted(r, x, y, &x, &most, &ok)) (void)is_counted(r, y, x, &y, &most, &ok);
+    if (!ok || !combine(r, LANG_AND, x, y, &r->all_strings, &made->strings)) return false;
+    made->most = most;
+    bool is_small = made->strings && (uint64_t)made->strings->n_states * (most + 1ull) <= COUNT_STATES_MAX;
+    return is_small || !made->strings ? schema_settle(r, made) : true;
+}
+
+static bool combine_strings(SchemaReader *r, LangOp op, const ScalarSet *a, const ScalarSet *b,
+                            ScalarSet *made) {
+    if (op == LANG_AND) return and_strings_of(r, a, b, made);
+    if (!a->strings || !b->strings) {
+        const ScalarSet *from = op == LANG_OR && !a->strings ? b : a;
+        made->strings = from->strings;
+        made->most = from->most;
+        return true;
+    }
+    ScalarSet x = *a, y = *b;
+    return schema_settle(r, &x) && schema_settle(r, &y) &&
+           combine(r, op, x.strings, y.strings, &r->all_strings, &made->strings);
+}
+
 static bool combine_sets(SchemaReader *r, LangOp op, const ScalarSet *a, const ScalarSet *b, ScalarSet *out) {
     ScalarSet made = {0};
     if (!combine(r, op, a->numbers, b->numbers, &r->all_numbers, &made.numbers) ||
-        !combine(r, op, a->strings, b->strings, &r->all_strings, &made.strings))
+        !combine_strings(r, op, a, b, &made))
         return false;
     uint8_t bits = op == LANG_AND  ? a->bits & b->bits
                    : op == LANG_OR ? a->bits | b->bits

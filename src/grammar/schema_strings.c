@@ -96,3 +96,23 @@ bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) 
     if (is_any) r->any_string = *out;
     return ok;
 }
+
+bool schema_emit_strings(SchemaReader *r, const ScalarSet *set, GrammarNode *out) {
+    const SchemaArguments *a = r->options->arguments;
+    ScalarSet own = *set;
+    *out = GRAMMAR_NEVER;
+    // Strings that stand as text between marks are cut further, which no count goes with.
+    if (set->most && a && (a->raw_end.len || a->form == ARGUMENTS_BRACED) && !schema_settle(r, &own))
+        return false;
+    if (!own.strings) return true;
+    if (!own.most) return schema_emit_string(r, own.strings, out);
+    Dfa *dfa = arena_new(r->arena, Dfa, 1);
+    LangMaker m = r->maker;
+    m.keep = r->arena;
+    if (!dfa) return schema_no_memory(r);
+    bool ok =
+        dfa_from_lang_counted(&m, own.strings, own.most, LANG_JSON_PLAIN, STR("\""), STR("\""), dfa, r->err);
+    r->maker.work = m.work;
+    if (ok) *out = grammar_add_dfa(r->builder, dfa);
+    return ok;
+}

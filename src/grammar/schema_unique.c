@@ -23,7 +23,7 @@ static bool place_values(SchemaReader *r, const Case *c, uint32_t place, ScalarS
         if (!schema_demand_cases(r, kind, literals, n, &cases)) return false;
         *is_scalar = *is_scalar && cases.count == 0;
     }
-    return schema_demand_scalars(r, literals, n, set);
+    return schema_demand_scalars(r, literals, n, set) && schema_settle(r, set);
 }
 
 static bool same_lang(const Lang *a, const Lang *b) {

@@ -11,7 +11,7 @@ enum { FAR = 1 << 20 };
 static uint64_t dfa_distance(const Dfa *dfa, uint32_t from) {
     static uint32_t queue[4096], far[4096];
     uint32_t n = 1;
-    queue[0] = from;
+    queue[0] = dfa->count ? from % dfa->n_states : from; // whatever has been counted
     far[0] = 0;
     for (uint32_t q = 0; q < n; q++) {
         if (dfa->accepts[queue[q]]) return far[q];
