@@ -87,13 +87,17 @@ typedef struct {
 #define ROW_BLOCKS_MAX 1056u
 
 // 32 bytes.
+// Rows of a prompts' class are cut into stretches in so many ways, since layers' heads may differ.
+enum { STRETCH_CUTS = 2 };
+
 typedef struct {
-    unsigned n_rows;      // 1 … MAX_ROWS
-    unsigned n_logits;    // rows whose logits are wanted
-    unsigned n_stretches; // of a prompts' class: entries of the table
-    unsigned n_runs;      // where layers keep a state
-    unsigned n_divided;   // stretches that are several entries: the first ones are their first parts
-    unsigned reserved[3];
+    unsigned n_rows;   // 1 … MAX_ROWS
+    unsigned n_logits; // rows whose logits are wanted
+    unsigned n_runs;   // where layers keep a state
+    unsigned reserved;
+    // Of a prompts' class, of each way: entries of its table of stretches; stretches that are several
+    // entries, of which the first ones are the first parts.
+    unsigned n_stretches[STRETCH_CUTS], n_divided[STRETCH_CUTS];
 } Batch;
 
 // BatchRow.token: the one that the row's sequence drew last.
@@ -300,13 +304,13 @@ typedef struct {
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const BatchRow) rows;        // of rows that decode
-    DEVICE_PTR(const RowStretch) stretches; // of prompts
+    DEVICE_PTR(const RowStretch) stretches; // of prompts: as of BatchAttentionArgs
     DEVICE_PTR(const unsigned short) q;     // of mla_queries
     DEVICE_PTR(const unsigned short) kv;    // the layer's cache
     DEVICE_PTR(unsigned short) out;         // [MAX_ROWS][N_HEADS][KV_RANK]
     DEVICE_PTR(float) partial;              // what blocks have of lists that are not theirs alone; totals
     unsigned list_at;                       // as of RopeHeadsArgs
-    unsigned reserved;
+    unsigned cut;                           // of prompts
 } MlaAttentionArgs;
 
 // state_conv.cuh
@@ -378,7 +382,7 @@ typedef struct {
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const BatchRow) rows;        // attention
-    DEVICE_PTR(const RowStretch) stretches; // span_attention: all rows of the batch, in any order
+    DEVICE_PTR(const RowStretch) stretches; // span_attention: all rows of the batch, as they are cut for it
     DEVICE_PTR(const float) raw;            // attention: as of RopeHeadsArgs, and so norm and rope
     DEVICE_PTR(const float) norm[2];        // attention
     DEVICE_PTR(const float) rope;           // attention
@@ -389,7 +393,7 @@ typedef struct {
     DEVICE_PTR(float) partial;     // what teams that share a row's keys give each other; stretches' triples
     DEVICE_PTR(unsigned) meetings; // their counters: zeros between launches
     unsigned list_at;              // as of RopeHeadsArgs
-    unsigned reserved;
+    unsigned cut;                  // span_attention: of STRETCH_CUTS
 } BatchAttentionArgs;
 
 enum {

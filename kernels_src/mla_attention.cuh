@@ -93,7 +93,7 @@ struct MlaWalk {
 };
 // The block's next task. Returns whether there is one.
 DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
-    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * STRETCH_TASKS;
+    u32 n_tasks = load_shared_data(&a.batch->n_stretches[a.cut]) * STRETCH_TASKS;
     while (w->turn * MLA_BLOCKS < n_tasks) {
         u32 i = w->turn % 2 ? MLA_BLOCKS - 1 - block_index() : block_index();
         u32 task = w->turn++ * MLA_BLOCKS + i, first = task % STRETCH_TASKS * MLA_QUERIES;

@@ -12,18 +12,24 @@
 // Operations: RMS_NORM, MATMUL (of the router), ROUTE. Float32 throughout, since a rounded logit could choose
 // another expert. A block has a run of ROUTE_ROWS rows and a part of the experts: the fewer rows there are,
 // the more blocks share the experts, about ROUTE_SPREAD in all. A warp has 512 columns of all the block's
-// rows; the experts go past it in groups, the first of which is fetched before the wait. Each block stores a
-// part of its rows' norms. The last block of a run of rows to have its logits chooses.
+// rows; the experts go past it in groups, the first of which is fetched before the wait. Where there may be
+// several groups, they come through a ring in shared memory, a few ahead (of prompts). (A lane reads what it has copied
+// itself, so nobody meets.) Each block stores a part of its rows' norms. The last block of a run of rows to
+// have its logits chooses.
 //
 // Order of the sums, whatever the grid: a lane's 16 of 512 columns, ascending, of (x w_norm) w; lanes 16
 // apart, 8, 4, 2, 1; the runs of 512 columns in their order. Then fma(sum, the norm's factor, bias).
 // Defines: D_MODEL, MAX_ROWS, NORM_EPS (rows.cuh), N_EXPERTS, N_USED (expert_choice.cuh), ROUTE_ROWS (1, 2, 4
 // or 8), ROUTE_GROUP (experts at once: 1, 2 or 4; 200 registers a thread with 8 rows and 2, with 4 and 4),
-// ROUTE_SPREAD; ROUTE_CHOOSES, ROUTE_OTHER_NORM, ROUTE_SHARE, POST_INPUT
-// with POST_EPS, POST_SCALE.
+// ROUTE_SPREAD; ROUTE_SLOTS (of the ring, 2 or more; none: groups come to registers), ROUTE_CHOOSES,
+// ROUTE_OTHER_NORM, ROUTE_SHARE, POST_INPUT with POST_EPS, POST_SCALE.
 #if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(NORM_EPS) || !defined(ROUTE_ROWS) || \
     !defined(ROUTE_GROUP) || !defined(ROUTE_SPREAD) || D_MODEL % 4
 #error "D_MODEL, MAX_ROWS, NORM_EPS, ROUTE_ROWS, ROUTE_GROUP, ROUTE_SPREAD"
+#endif
+
+#ifndef ROUTE_SLOTS
+#define ROUTE_SLOTS 0
 #endif
 
 #ifdef ROUTE_SHARE
@@ -50,7 +56,12 @@ enum : u32 {
     SQUARES_STRIDE = SQUARES | 1, // against bank conflicts
     ROUTE_SUMS_AT = ROUTE_ROWS * SQUARES_STRIDE,
     ROUTE_LAST_AT = ROUTE_SUMS_AT + ROUTE_WARPS * ROUTE_EXPERTS * ROUTE_ROWS,
-    ROUTE_SHARED_BYTES = (ROUTE_LAST_AT + 1) * 4,
+    // Groups on their way: [experts][units of a lane][thread]float4 each.
+    ROUTE_UNITS = ROUTE_PIECES * 2,
+    ROUTE_RING_AT = ROUND_UP((ROUTE_LAST_AT + 1) * 4, 16u),
+    ROUTE_SLOT_BYTES = ROUTE_GROUP * ROUTE_UNITS * ROUTE_THREADS * 16,
+    ROUTE_SHARED_BYTES = ROUTE_RING_AT + ROUTE_SLOTS * ROUTE_SLOT_BYTES,
+    ROUTE_PER_SM = ROUTE_SLOTS > 0 ? MAX(384 / ROUTE_THREADS, 1u) : 1, // with 168 registers a thread
 };
 static_assert((ROUTE_ROWS & (ROUTE_ROWS - 1)) == 0 && ROUTE_ROWS <= 8, "sums_of_lanes takes powers of two");
 static_assert((ROUTE_GROUP & (ROUTE_GROUP - 1)) == 0 && ROUTE_GROUP <= 4, "a group is 1, 2 or 4 experts");
@@ -109,16 +120,12 @@ DEVICE RouteLane route_load_weight(const float *row) {
     return l;
 }
 
-// The group's experts; for those past the last, that one's weights.
-DEVICE void route_load_group(const RouteRowsArgs &a, u32 first, RouteLane weight[ROUTE_GROUP]) {
-#pragma unroll
-    for (u32 e = 0; e < ROUTE_GROUP; e++) {
-        const float *of = a.weight + (u64)MIN(first + e, N_EXPERTS - 1u) * D_MODEL;
+// An expert's weights; those of the last one for experts past it.
+DEVICE const float *route_weight_of(const RouteRowsArgs &a, u32 expert) {
 #ifdef ROUTE_SHARE
-        if (first + e >= N_EXPERTS) of = a.share_weight;
+    if (expert >= N_EXPERTS) return a.share_weight;
 #endif
-        weight[e] = route_load_weight(of);
-    }
+    return a.weight + (u64)MIN(expert, N_EXPERTS - 1u) * D_MODEL;
 }
 
 // Rows past the batch's are zeros.
@@ -151,15 +158,15 @@ DEVICE void route_square(const RouteLane x[ROUTE_ROWS], float *shared) {
 }
 
 // The products of the group that begins at the block's expert `first`, of the warp's columns, into shared
-// memory. `x` is times the norm's weights.
-DEVICE void route_multiply(const RouteLane x[ROUTE_ROWS], const RouteLane weight[ROUTE_GROUP], u32 first,
-                           float *shared) {
+// memory. `x` is times the norm's weights; weight(e, i): the lane's unit i of expert e.
+template <class Weight>
+DEVICE void route_multiply(const RouteLane x[ROUTE_ROWS], u32 first, float *shared, Weight weight) {
     float sums[ROUTE_SUMS] = {};
 #pragma unroll
-    for (u32 i = 0; i < ROUTE_PIECES * 2; i++) {
+    for (u32 i = 0; i < ROUTE_UNITS; i++) {
 #pragma unroll
         for (u32 k = 0; k < ROUTE_SUMS; k++) {
-            float4 w = weight[k / ROUTE_ROWS].piece[i / 2].v[i % 2];
+            float4 w = weight(k / ROUTE_ROWS, i);
             float4 v = x[k % ROUTE_ROWS].piece[i / 2].v[i % 2];
             sums[k] = fma_f32(v.w, w.w, fma_f32(v.z, w.z, fma_f32(v.y, w.y, fma_f32(v.x, w.x, sums[k]))));
         }
@@ -258,11 +265,80 @@ DEVICE void route_choose(const RouteRowsArgs &a, const RouteShare &share, float 
 }
 #endif
 
+#if ROUTE_SLOTS > 0
+// The place of the lane's unit i of a slot's expert e.
+DEVICE float4 *route_unit(float *shared, u32 slot, u32 e, u32 i) {
+    u8 *ring = (u8 *)shared + ROUTE_RING_AT + slot * ROUTE_SLOT_BYTES;
+    return (float4 *)ring + (e * ROUTE_UNITS + i) * ROUTE_THREADS + thread_index();
+}
+
+// Asks for the block's group number n, if there is one: a group of copies.
+DEVICE void route_fetch_group(const RouteRowsArgs &a, const RouteShare &share, u32 n, float *shared) {
+    if (n * ROUTE_GROUP < share.n) {
+#pragma unroll
+        for (u32 e = 0; e < ROUTE_GROUP; e++) {
+            const float *of = route_weight_of(a, share.first + n * ROUTE_GROUP + e);
+#pragma unroll
+            for (u32 i = 0; i < ROUTE_UNITS; i++) {
+                u32 col = norm_col<D_MODEL>(warp_index() * ROUTE_PIECES + i / 2, i % 2);
+                float4 *to = route_unit(shared, n % ROUTE_SLOTS, e, i);
+                if (col < D_MODEL) copy_async_16(to, of + col);
+                else *to = {0, 0, 0, 0};
+            }
+        }
+    }
+    copy_async_commit();
+}
+
+DEVICE void route_fetch_first(const RouteRowsArgs &a, float *shared, RouteState *s) {
+    if (s->share.first_row >= s->share.n_rows) return;
+    for (u32 n = 0; n < ROUTE_SLOTS - 1; n++) {
+        route_fetch_group(a, s->share, n, shared);
+    }
+}
+// The products of all groups, of the warp's columns.
+DEVICE void route_multiply_all(const RouteRowsArgs &a, const RouteState &s, const RouteLane x[ROUTE_ROWS],
+                               float *shared) {
+#pragma unroll 1
+    for (u32 n = 0; n * ROUTE_GROUP < s.share.n; n++) {
+        copy_async_wait<ROUTE_SLOTS - 2>();
+        route_fetch_group(a, s.share, n + ROUTE_SLOTS - 1, shared); // to the slot of the one before
+        route_multiply(x, n * ROUTE_GROUP, shared,
+                       [&](u32 e, u32 i) { return *route_unit(shared, n % ROUTE_SLOTS, e, i); });
+    }
+}
+#else
+DEVICE void route_load_group(const RouteRowsArgs &a, u32 first, RouteLane weight[ROUTE_GROUP]) {
+#pragma unroll
+    for (u32 e = 0; e < ROUTE_GROUP; e++) {
+        weight[e] = route_load_weight(route_weight_of(a, first + e));
+    }
+}
+DEVICE void route_multiply_group(const RouteLane x[ROUTE_ROWS], u32 first, float *shared,
+                                 const RouteLane weight[ROUTE_GROUP]) {
+    route_multiply(x, first, shared, [&](u32 e, u32 i) { return weight[e].piece[i / 2].v[i % 2]; });
+}
+
+DEVICE void route_fetch_first(const RouteRowsArgs &a, float *, RouteState *s) {
+    route_load_group(a, s->share.first, s->weight);
+}
+DEVICE void route_multiply_all(const RouteRowsArgs &a, const RouteState &s, const RouteLane x[ROUTE_ROWS],
+                               float *shared) {
+    route_multiply_group(x, 0, shared, s.weight);
+#pragma unroll 1
+    for (u32 first = ROUTE_GROUP; ROUTE_EXPERTS > ROUTE_GROUP && first < s.share.n; first += ROUTE_GROUP) {
+        RouteLane weight[ROUTE_GROUP];
+        route_load_group(a, s.share.first + first, weight);
+        route_multiply_group(x, first, shared, weight);
+    }
+}
+#endif
+
 // Before the wait. How many rows there are is known: the host wrote it.
-DEVICE void route_prepare(const RouteRowsArgs &a, RouteState *s) {
+DEVICE void route_prepare(const RouteRowsArgs &a, float *shared, RouteState *s) {
     s->share = route_share(block_index(), MAX_ROWS == 1 ? 1 : load_shared_data(&a.batch->n_rows));
     s->norm = route_load_weight(a.norm);
-    route_load_group(a, s->share.first, s->weight);
+    route_fetch_first(a, shared, s);
     s->bias = route_bias(a, s->share, thread_index());
 #ifdef POST_INPUT
     s->post = route_load_weight(a.post_norm);
@@ -311,27 +387,21 @@ DEVICE void route_run(const RouteRowsArgs &a, float *shared, const RouteState &s
 #endif
     route_square(x, shared);
     route_scale(x, s.norm, scaled);
-    route_multiply(scaled, s.weight, 0, shared);
-    // With one group the rows stay in registers; with more there is no room for both.
-    const bool one = ROUTE_EXPERTS == ROUTE_GROUP;
-#pragma unroll 1
-    for (u32 e = ROUTE_GROUP; !one && e < share.n; e += ROUTE_GROUP) {
-        RouteLane weight[ROUTE_GROUP];
-        route_load_group(a, share.first + e, weight);
-        route_multiply(scaled, weight, e, shared);
-    }
+    route_multiply_all(a, s, scaled, shared);
     block_sync();
     float factor = route_factor(shared);
     route_store_logits(a, s, factor, shared);
 #ifdef POST_INPUT
     x[0] = kept;
 #else
-    if (!one) route_load_rows(a, share.first_row, share.n_rows, x);
+    // With one group the rows stay in registers; with more there is no room for both.
+    if (ROUTE_EXPERTS > ROUTE_GROUP) route_load_rows(a, share.first_row, share.n_rows, x);
 #endif
 #ifdef ROUTE_OTHER_NORM
     route_store_norms(a, share, x, route_load_weight(a.other_norm), factor);
 #else
-    route_store_norms(a, share, x, s.norm, factor);
+    // (Beside many rows' products there are no registers for it.)
+    route_store_norms(a, share, x, ROUTE_SLOTS > 0 ? route_load_weight(a.norm) : s.norm, factor);
 #endif
 #ifdef ROUTE_CHOOSES
     route_choose(a, share, shared);
@@ -340,10 +410,11 @@ DEVICE void route_run(const RouteRowsArgs &a, float *shared, const RouteState &s
 
 EXPORTED StageInfo route_info = {ROUTE_THREADS, {ROUTE_BLOCKS, 1}, ROUTE_SHARED_BYTES};
 
-KERNEL(ROUTE_THREADS, 1) route(RouteRowsArgs a) {
+KERNEL(ROUTE_THREADS, ROUTE_PER_SM) route(RouteRowsArgs a) {
     RouteState s;
+    float *shared = (float *)shared_memory();
     stage_launch_next();
-    route_prepare(a, &s);
+    route_prepare(a, shared, &s);
     stage_wait();
-    route_run(a, (float *)shared_memory(), s);
+    route_run(a, shared, s);
 }

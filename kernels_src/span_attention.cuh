@@ -426,7 +426,7 @@ EXPORTED StageInfo span_attention_info = {SPAN_THREADS, {SPAN_BLOCKS, 1}, SPAN_S
 
 KERNEL(SPAN_THREADS, 2) span_attention(BatchAttentionArgs a) {
     stage_launch_next();
-    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * LISTS * DIM_PARTS;
+    u32 n_tasks = load_shared_data(&a.batch->n_stretches[a.cut]) * LISTS * DIM_PARTS;
     stage_wait();
     span_attention_run(a, n_tasks, block_index(), shared_memory());
 }

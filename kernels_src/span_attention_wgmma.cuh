@@ -562,7 +562,7 @@ EXPORTED StageInfo span_attention_info = {SPAN_THREADS, {SPAN_BLOCKS, 1}, SPAN_S
 KERNEL(SPAN_THREADS, 1) span_attention(BatchAttentionArgs a) {
     stage_launch_next();
     u8 *shared = shared_memory();
-    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * LISTS, warp = uniform_warp();
+    u32 n_tasks = load_shared_data(&a.batch->n_stretches[a.cut]) * LISTS, warp = uniform_warp();
     rings_begin(shared);
     stage_wait();
     if (warp >= MULTIPLY_WARPS) {

@@ -85,7 +85,7 @@ EXPORTED StageInfo span_fold_info = {FOLD_WARPS * WARP, {FOLD_BLOCKS, 1}, 0};
 
 KERNEL(FOLD_WARPS *WARP, 1) span_fold(BatchAttentionArgs a) {
     stage_launch_next();
-    u32 n_divided = load_shared_data(&a.batch->n_divided);
+    u32 n_divided = load_shared_data(&a.batch->n_divided[a.cut]);
     stage_wait();
     for (u32 i = block_index() * FOLD_WARPS + warp_index(); i < n_divided * LISTS * FOLD_SIXTEENS * DIM_PAIRS;
          i += block_count() * FOLD_WARPS) {

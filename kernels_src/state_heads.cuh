@@ -27,8 +27,8 @@
 // Operations: DELTA, SSM. Grid: runs x heads x parts of their value columns; blocks of prompts take several
 // in turn. Defines: MAX_ROWS, CONV_COLS, STATE_HEADS, KEY_HEADS, KEY_DIM (a multiple of 16), VALUE_DIM (a
 // multiple of 8), STATE_DELTA or STATE_SSM; HEADS_TILED (head h is of key head h % KEY_HEADS, else of
-// h / (STATE_HEADS / KEY_HEADS)); LONG_RUNS (of prompts; else runs are mostly of one row).
-// state_few.cuh has what is above its blocks, and gives HEAD_COLS, the columns of a block.
+// h / (STATE_HEADS / KEY_HEADS)); LONG_RUNS (of prompts; else runs are mostly of one row); HEAD_COLS, the
+// columns of a block (32, or what VALUE_DIM allows). state_few.cuh has what is above its blocks.
 #if !defined(MAX_ROWS) || !defined(CONV_COLS) || !defined(STATE_HEADS) || !defined(KEY_HEADS) || \
     !defined(KEY_DIM) || !defined(VALUE_DIM) || KEY_DIM % 16 || VALUE_DIM % 8 || CONV_COLS % 4
 #error "MAX_ROWS, CONV_COLS, STATE_HEADS, KEY_HEADS, KEY_DIM, VALUE_DIM"

@@ -362,7 +362,7 @@ static size_t partial_floats(const EmulatedStage *s) {
 
 // Gives stretches their groups and places. Divided: all, in parts, of which the first ones come first.
 static void divide_stretches(Batch *batch, RowStretch *stretches) {
-    uint32_t n = batch->n_stretches, place = 0;
+    uint32_t n = batch->n_stretches[0], place = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t groups = (stretches[i].position + stretches[i].n_rows - 1) / ATTENTION_GROUP_KEYS + 1;
         REQUIRE(groups <= STRETCH_GROUPS_MAX);
@@ -370,25 +370,25 @@ static void divide_stretches(Batch *batch, RowStretch *stretches) {
         stretches[i].place = place;
         place += part_groups ? groups : 1;
         for (uint32_t first = part_groups; part_groups && first < groups; first += part_groups) {
-            stretches[batch->n_stretches] = stretches[i];
-            stretches[batch->n_stretches++].first_group = (uint16_t)first;
+            stretches[batch->n_stretches[0]] = stretches[i];
+            stretches[batch->n_stretches[0]++].first_group = (uint16_t)first;
         }
     }
-    batch->n_divided = part_groups ? n : 0;
+    batch->n_divided[0] = part_groups ? n : 0;
 }
 
 // The batch's rows as span_attention takes them, the last ones first.
 static RowStretch *make_stretches(const EmulatedStage *s, Batch *batch, const BatchRow *rows) {
     uint32_t most = layout_stretch_rows(s->n_heads, s->n_kv_heads, s->queries);
     RowStretch *stretches = kernel_memory(STRETCH_GROUPS_MAX * batch->n_rows * sizeof *stretches);
-    batch->n_stretches = batch->n_divided = 0;
+    batch->n_stretches[0] = batch->n_divided[0] = 0;
     for (uint32_t end = batch->n_rows, n; end > 0; end -= n) {
         for (n = 1; n < most && n < end && rows[end - n - 1].pages == rows[end - 1].pages;)
             n++;
         const BatchRow *first = &rows[end - n];
         bool goes_on = end < batch->n_rows && rows[end].pages == first->pages;
-        uint32_t last = goes_on ? stretches[batch->n_stretches - 1].last : rows[end - 1].position;
-        stretches[batch->n_stretches++] =
+        uint32_t last = goes_on ? stretches[batch->n_stretches[0] - 1].last : rows[end - 1].position;
+        stretches[batch->n_stretches[0]++] =
             (RowStretch){first->pages, end - n, n, first->position, last, 0, 1, 0};
     }
     divide_stretches(batch, stretches);

@@ -95,11 +95,11 @@ static uint32_t *span_pages(const EmulatedStage *s, const Span *r, uint16_t *kv,
 static void cut(const Span *r, uint32_t row, uint32_t *pages, Batch *batch, RowStretch *stretches) {
     for (uint32_t end = r->n_rows, n; end > 0; end -= n) {
         n = (end - 1) % STRETCH_ROWS + 1;
-        stretches[batch->n_stretches++] = (RowStretch){.pages = DEVICE_ADDRESS(pages - LIST_AT),
-                                                       .row = row + end - n,
-                                                       .n_rows = n,
-                                                       .position = r->position + end - n,
-                                                       .last = r->position + r->n_rows - 1};
+        stretches[batch->n_stretches[0]++] = (RowStretch){.pages = DEVICE_ADDRESS(pages - LIST_AT),
+                                                          .row = row + end - n,
+                                                          .n_rows = n,
+                                                          .position = r->position + end - n,
+                                                          .last = r->position + r->n_rows - 1};
     }
 }
 

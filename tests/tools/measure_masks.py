@@ -6,7 +6,8 @@
 Each run has 64 answers, of which one is streamed to here. What counts are the gaps between its tokens from the
 10th on, when all others are under way: so neither reading schemas nor prompts is part of it. "one": all 64 have
 the same schema, a new one in each run; "many": each has another one. Every schema has an array of objects that
-outlasts the answer. The overhead of a run is its mean gap over the median of free runs'.
+outlasts the answer. The overhead of a run is its mean gap over the median of free runs', of which there is one
+before each: so what free runs differ by among themselves is told beside it.
 """
 
 import argparse
@@ -78,6 +79,11 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def spread(overheads):
+    at = [f"{100 * quantile(overheads, part):+.1f}" for part in (0.5, 0.9, 0.99)]
+    return f"median {at[0]}%, 90th {at[1]}, 99th {at[2]}"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
@@ -86,23 +92,24 @@ def main():
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0, 0.8])
     options = parser.parse_args()
     for temperature in options.temperatures:
-        free = [gaps(options.port, temperature, options.tokens, [None] * ROWS) for _ in range(9)]
-        usual = quantile([mean(run) for run in free], 0.5)
-        all_free = [gap for run in free for gap in run]
-        print(f"temperature {temperature}: free: a step {usual * 1e6:.0f} us, 99th {quantile(all_free, 0.99) * 1e6:.0f}")
         for name, n_runs in (("one", options.schemas), ("many", options.schemas // 5)):
-            runs = []
+            free, held = [], []
             for number in range(n_runs):
                 numbers = [number] * ROWS if name == "one" else range(number, number + ROWS)
-                runs.append(gaps(options.port, temperature, options.tokens, [schema(n) for n in numbers]))
-            more = [100 * (mean(run) / usual - 1) for run in runs]
-            all_held = [gap for run in runs for gap in run]
-            print(
-                f"  {name}: {n_runs} runs: overhead median {quantile(more, 0.5):+.1f}%, 90th {quantile(more, 0.9):+.1f}, "
-                f"99th {quantile(more, 0.99):+.1f}; a step: median {quantile(all_held, 0.5) * 1e6:.0f} us, "
-                f"99th {quantile(all_held, 0.99) * 1e6:.0f}",
-                flush=True,
-            )
+                free.append(gaps(options.port, temperature, options.tokens, [None] * ROWS))
+                held.append(gaps(options.port, temperature, options.tokens, [schema(n) for n in numbers]))
+            usual = quantile([mean(run) for run in free], 0.5)
+            more = [mean(run) / usual - 1 for run in held]
+            worst = sorted(range(n_runs), key=lambda number: -more[number])[:8]
+            steps = [f"{1e6 * quantile([gap for run in runs for gap in run], 0.5):.0f}" for runs in (free, held)]
+            print(f"temperature {temperature}, {name}: {n_runs} runs, steps of {steps[1]} us, free {steps[0]}")
+            print(f"  held {spread(more)}; of steps {spread_of_steps(held, usual)}")
+            print(f"  free {spread([mean(run) / usual - 1 for run in free])}; of steps {spread_of_steps(free, usual)}")
+            print("  worst:", ", ".join(f"{number} {100 * more[number]:+.1f}%" for number in worst), flush=True)
+
+
+def spread_of_steps(runs, usual):
+    return spread([gap / usual - 1 for run in runs for gap in run])
 
 
 main()

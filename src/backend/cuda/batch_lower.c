@@ -166,12 +166,33 @@ static uint64_t weight_bytes_of(const BatchLowering *l, const BatchStage *s) {
     return bytes;
 }
 
+static uint32_t less_but_0(uint32_t x, uint32_t y) {
+    return x && y ? (uint32_t)min_u64(x, y) : x + y;
+}
+
+// The way in which rows are cut for a stage: that of stages which want as many rows, or a new one. (Where
+// there are too many, the last is of the fewest rows that one wants.)
+static uint32_t find_cut(BatchLowered *out, StretchCut wanted) {
+    uint32_t i = 0;
+    while (i < out->n_cuts && out->cuts[i].rows != wanted.rows)
+        i++;
+    if (i == out->n_cuts && i < STRETCH_CUTS) out->cuts[out->n_cuts++] = wanted;
+    i = (uint32_t)min_u64(i, STRETCH_CUTS - 1);
+    StretchCut *cut = &out->cuts[i];
+    cut->rows = (uint32_t)min_u64(cut->rows, wanted.rows);
+    cut->half_rows = less_but_0(cut->half_rows, wanted.half_rows);
+    cut->at_once = (uint32_t)min_u64(cut->at_once, wanted.at_once);
+    cut->floats = max_u64(cut->floats, wanted.floats);
+    return i;
+}
+
 static bool add_stage(BatchLowering *l, BatchStage s, Error *err) {
     if (s.type->is_needed && !s.type->is_needed(l, &s)) return true;
     // Shorter prompts' classes multiply themselves: to take all weights apart first costs more than that.
     bool holds_any = l->size.body == BODY_PROMPT && l->size.max_rows == l->out->classes[0].size.max_rows;
     s.x_is_other = l->x_is_other;
     s.is_given = l->is_given = l->has_library && holds_any && s.type->given_files[0];
+    if (s.type->stretches) s.cut = find_cut(l->out, s.type->stretches(l, &s));
     l->stages[l->n_stages] = s;
     return find_program(l, &l->stages[l->n_stages++], err);
 }
@@ -255,12 +276,22 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
 }
 
 // Of short prompts' stretches: a place each group of the longest text.
-static uint32_t divided_places(const BatchLowering *l) {
-    const BatchLowered *out = l->out;
-    uint64_t most = DIVIDED_BYTES_MAX / (max_u64(out->stretch_floats, 1) * sizeof(float));
-    uint64_t n =
-        div_up(BATCH_SHORT_ROWS, out->stretch_rows) * div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
-    return out->stretches_at_once ? (uint32_t)min_u64(n, most) : 0;
+static uint32_t divided_places(const BatchLowering *l, const StretchCut *cut) {
+    uint64_t most = DIVIDED_BYTES_MAX / (max_u64(cut->floats, 1) * sizeof(float));
+    uint64_t n = div_up(BATCH_SHORT_ROWS, cut->rows) * div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
+    return cut->at_once ? (uint32_t)min_u64(n, most) : 0;
+}
+
+// How many stretches a step of prompts has at most, and places of their triples.
+static void size_stretches(const BatchLowering *l, uint32_t n_slots, BatchClass *prompts) {
+    for (uint32_t i = 0; i < l->out->n_cuts; i++) {
+        const StretchCut *cut = &l->out->cuts[i];
+        uint64_t rows = prompts->size.max_rows, few = min_u64(cut->half_rows, rows);
+        uint64_t halves = few ? div_up(few, cut->rows / 2) : 0;
+        uint32_t whole = (uint32_t)max_u64(div_up(rows, cut->rows), halves) + n_slots;
+        prompts->max_places[i] = whole + divided_places(l, cut);
+        prompts->max_stretches[i] = whole + STRETCH_PARTS * cut->at_once;
+    }
 }
 
 static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, Error *err) {
@@ -285,13 +316,7 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
     }
     BatchClass *prompts = &out->classes[BATCH_CLASS_PROMPT];
     prompts->max_logits = out->rows_max;
-    if (out->stretch_rows) {
-        uint64_t few = min_u64(out->half_rows, prompt_rows);
-        uint64_t halves = few ? div_up(few, out->stretch_rows / 2) : 0;
-        prompts->max_stretches = (uint32_t)max_u64(div_up(prompt_rows, out->stretch_rows), halves) + n_slots;
-        prompts->max_places = prompts->max_stretches + divided_places(l);
-        prompts->max_stretches += STRETCH_PARTS * out->stretches_at_once;
-    }
+    size_stretches(l, n_slots, prompts);
     for (uint32_t i = 0; out->conv_cols && i < out->n_classes; i++) {
         BatchClass *c = &out->classes[i];
         c->max_runs = c->size.body == BODY_PROMPT ? n_slots : c->size.max_rows;

@@ -22,10 +22,10 @@ typedef struct {
     uint32_t n_stages;
     uint32_t n_layers_stages; // of the layers
     uint32_t max_logits;      // rows whose logits can be wanted at once
-    uint32_t max_stretches;   // of prompts: RowStretch
-    uint32_t max_places;      // likewise: of stretches' triples (span_parts.cuh)
-    uint32_t max_runs;        // where layers keep a state: RowRun
-    uint32_t first_program;   // in BatchLowered.programs: those that no class before it has
+    // Of prompts, of each of BatchLowered.cuts: RowStretch; places of their triples (span_parts.cuh).
+    uint32_t max_stretches[STRETCH_CUTS], max_places[STRETCH_CUTS];
+    uint32_t max_runs;      // where layers keep a state: RowRun
+    uint32_t first_program; // in BatchLowered.programs: those that no class before it has
     uint32_t n_programs;
     BatchExperts experts;
 } BatchClass;
@@ -38,11 +38,9 @@ typedef struct {
     uint32_t n_first_classes;   // those that are there when load returns: prompts
     const JitProgram *programs; // class by class
     uint32_t n_programs;
-    uint32_t n_first_programs;  // of those classes
-    uint32_t stretch_rows;      // of a RowStretch, at most
-    uint32_t half_rows;         // steps of up to as many are cut into stretches of half as many
-    uint32_t stretches_at_once; // with which each multiprocessor has a task; 0: stretches stay whole
-    uint64_t stretch_floats;    // of a place of triples
+    uint32_t n_first_programs; // of those classes
+    StretchCut cuts[STRETCH_CUTS];
+    uint32_t n_cuts;
     // Sizes that the buffers depend on.
     uint32_t rows_max; // of the largest class that draws
     uint32_t head_blocks_max;

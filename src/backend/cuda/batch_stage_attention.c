@@ -630,41 +630,39 @@ static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *
                s->layer, key_dim, l->target->shared_bytes_block);
 }
 
-// What is cut into stretches is the same for all layers: what each takes, and the most that one needs.
-// blocks: of as many queries, that run at once.
-static void define_span(StrBuf *b, const BatchLowering *l, const Op *op, uint32_t queries, uint32_t blocks) {
+// Queries of a block of prompts' attention.
+static uint32_t span_queries(const BatchLowering *l, const Op *op) {
+    return span_by_wgmma(l, op) ? span_wgmma_queries(op) : span_warps(l, op) * 16;
+}
+static uint32_t span_blocks_at_once(const BatchLowering *l, const Op *op) {
+    bool one = span_by_wgmma(l, op) || op->attention.key_dim > 256; // a multiprocessor has two, or one
+    return (one ? 1 : 2) * l->target->multiprocessors;
+}
+
+static StretchCut span_stretches(const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[ATTENTION_ATTENTION];
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
-    uint32_t rows = layout_stretch_rows(n_heads, n_kv_heads, queries), *least = &l->out->stretch_rows;
-    uint64_t floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, queries);
-    uint32_t at_once = blocks / layout_attention_lists(n_heads, n_kv_heads),
-             *fewest = &l->out->stretches_at_once;
-    *fewest = *least ? (uint32_t)min_u64(*fewest, at_once) : at_once;
-    *least = *least ? (uint32_t)min_u64(*least, rows) : rows;
-    l->out->stretch_floats = max_u64(l->out->stretch_floats, floats);
-    define_attend(b, l, op);
+    uint32_t queries = span_queries(l, op);
+    StretchCut cut = {.rows = layout_stretch_rows(n_heads, n_kv_heads, queries),
+                      .at_once = span_blocks_at_once(l, op) / layout_attention_lists(n_heads, n_kv_heads),
+                      .floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, queries)};
+    // A block of wgmma has two teams of 64 queries; where there are multiprocessors for all of these, one
+    // has none.
+    bool two_teams = span_by_wgmma(l, op) && queries > 64;
+    if (two_teams) cut.half_rows = cut.rows / 2 * cut.at_once;
+    return cut;
 }
 
 static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
-    uint32_t warps = span_warps(l, op);
-    uint32_t blocks = 2 * l->target->multiprocessors; // that run at once
-    define_span(b, l, op, warps * 16, blocks / (op->attention.key_dim > 256 ? 2 : 1));
-    define(b, "SPAN_WARPS", warps);
-    define(b, "SPAN_BLOCKS_LEAST", blocks);
+    define_attend(b, l, op);
+    define(b, "SPAN_WARPS", span_warps(l, op));
+    define(b, "SPAN_BLOCKS_LEAST", 2 * l->target->multiprocessors); // that run at once
 }
 
 static void define_span_wgmma(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Op *op = s->ops[ATTENTION_ATTENTION];
-    uint32_t queries = span_wgmma_queries(op), multiprocessors = l->target->multiprocessors;
-    uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
-    define_span(b, l, op, queries, multiprocessors);
-    define(b, "SPAN_BLOCKS", multiprocessors);
-    // A block's two teams have 64 queries each; where there are multiprocessors for all of these, one has
-    // none.
-    uint32_t half = layout_stretch_rows(n_heads, n_kv_heads, queries) / 2;
-    uint32_t blocks = multiprocessors / layout_attention_lists(n_heads, n_kv_heads);
-    uint32_t *half_rows = &l->out->half_rows;
-    if (queries > 64) *half_rows = *half_rows ? (uint32_t)min_u64(*half_rows, half * blocks) : half * blocks;
+    define_attend(b, l, s->ops[ATTENTION_ATTENTION]);
+    define(b, "SPAN_BLOCKS", l->target->multiprocessors);
 }
 
 static bool uses_span_wgmma(const BatchLowering *l, const BatchStage *s) {
@@ -694,7 +692,8 @@ static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs
 // layers with a state have there.
 static void bind_span_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     bind_attention(s, b, out);
-    out->batch_attention.stretches = b->stretches;
+    out->batch_attention.stretches = b->stretches[s->cut];
+    out->batch_attention.cut = s->cut;
     out->batch_attention.q = b->q;
     out->batch_attention.partial = s->has_gates ? b->mixed : b->raw;
 }
@@ -736,6 +735,7 @@ const BatchType batch_span_attention = {
     .files = {FILES_SPANS, "span_attention.cuh"},
     .cost = 85,
     .reads = READS_ALL,
+    .stretches = span_stretches,
     .is_needed = uses_span_mma,
     .define = define_span_attention,
     .bind = bind_span_attention,
@@ -748,6 +748,7 @@ const BatchType batch_span_wgmma = {
     .files = {FILES_SPANS, "span_attention_wgmma.cuh"},
     .cost = 140,
     .reads = READS_ALL,
+    .stretches = span_stretches,
     .is_needed = uses_span_wgmma,
     .define = define_span_wgmma,
     .bind = bind_span_attention,
@@ -757,7 +758,7 @@ const BatchType batch_span_wgmma = {
 static void define_span_fold(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
     define_attend(b, l, op);
-    define(b, "SPAN_QUERIES", span_by_wgmma(l, op) ? span_wgmma_queries(op) : span_warps(l, op) * 16);
+    define(b, "SPAN_QUERIES", span_queries(l, op));
 }
 
 const BatchType batch_span_fold = {
@@ -766,6 +767,7 @@ const BatchType batch_span_fold = {
     .files = {FILES_SPANS, "span_fold.cuh"},
     .cost = COST_USUAL,
     .folds_parts = true,
+    .stretches = span_stretches,
     .define = define_span_fold,
     .bind = bind_span_attention,
     .results = span_attention_results,

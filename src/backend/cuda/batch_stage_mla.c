@@ -308,9 +308,13 @@ static void define_mla_attention(StrBuf *b, const BatchLowering *l, const BatchS
 
 enum { MLA_STRETCH_ROWS = 8 }; // with 4 heads or more, a multiple of 32 queries
 
+static StretchCut mla_stretches(const BatchLowering *l, const BatchStage *s) {
+    (void)l, (void)s;
+    return (StretchCut){.rows = MLA_STRETCH_ROWS};
+}
+
 static void define_mla_stretches(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[MLA_ATTENTION_ATTENTION];
-    l->out->stretch_rows = MLA_STRETCH_ROWS;
     define_mla_heads(b, l, op);
     define(b, "MLA_STRETCHES", MLA_STRETCH_ROWS);
     uint64_t floats =
@@ -321,7 +325,8 @@ static void define_mla_stretches(StrBuf *b, const BatchLowering *l, const BatchS
 static void bind_mla_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     out->mla_attention = (MlaAttentionArgs){.batch = b->batch,
                                             .rows = b->rows,
-                                            .stretches = b->stretches,
+                                            .stretches = b->stretches[s->cut],
+                                            .cut = s->cut,
                                             .q = b->q,
                                             .kv = batch_cache_of(b, s),
                                             .out = b->raw,
@@ -376,6 +381,7 @@ const BatchType batch_mla_stretches = {
     .files = {FILES_MLA, "mla_attention.cuh"},
     .cost = 60,
     .reads = 1 << MLA_ATTENTION_ATTENTION,
+    .stretches = mla_stretches,
     .define = define_mla_stretches,
     .bind = bind_mla_attention,
     .results = mla_attention_results,

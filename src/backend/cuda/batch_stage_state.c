@@ -289,6 +289,20 @@ static bool has_heads_alone(const BatchLowering *l, const BatchStage *s) {
     return heads_of(s) != NULL && few_head_cols(l, s) == 0;
 }
 
+// Columns that a multiprocessor has of a run's, at most, where blocks have so many.
+static uint32_t heads_busiest(const BatchLowering *l, const Op *heads, uint32_t cols) {
+    uint64_t blocks = (uint64_t)heads->state.n_heads * heads->state.value_dim / cols;
+    return (uint32_t)div_up(blocks, l->target->multiprocessors) * cols;
+}
+
+// In a prompt all wait for the multiprocessor that has most columns. Two blocks of 32 are more than three of
+// 16 (Qwen3.5-27B, 48 heads of 128 on 132 multiprocessors).
+static bool has_narrow_heads(const BatchLowering *l, const Op *heads) {
+    uint32_t narrow = heads_busiest(l, heads, 16);
+    bool can = heads->state.value_dim % 32 == 0 && heads->state.key_dim % 32 == 0 && narrow <= 3 * 16;
+    return can && l->size.body == BODY_PROMPT && narrow < heads_busiest(l, heads, 32);
+}
+
 static void define_heads_stage(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *heads = heads_of(s);
     define(b, "STAGE_STATE_HEADS", 1);
@@ -296,6 +310,7 @@ static void define_heads_stage(StrBuf *b, const BatchLowering *l, const BatchSta
     define(b, "CONV_COLS", s->ops[STATE_CONV]->out_width);
     define_state_heads(b, heads);
     define(b, "VALUE_DIM", heads->state.value_dim);
+    if (has_narrow_heads(l, heads)) define(b, "HEAD_COLS", 16);
     if (heads->state.tiled) define(b, "HEADS_TILED", 1);
 }
 

@@ -43,6 +43,15 @@ enum { BATCH_SHORT_ROWS = 128, BATCH_SHORTEST_ROWS = 32 };
 // Where stretches are divided: parts that each multiprocessor gets, about; and what their triples may take.
 enum { STRETCH_PARTS = 4, DIVIDED_BYTES_MAX = 144 << 20 };
 
+// How prompts' rows are cut into stretches (RowStretch) for attention, which has several ways where layers'
+// heads differ.
+typedef struct {
+    uint32_t rows;      // of a stretch, at most
+    uint32_t half_rows; // steps of up to as many are cut into stretches of half as many; 0: none
+    uint32_t at_once;   // stretches with which each multiprocessor has a task; 0: they stay whole
+    uint64_t floats;    // of a place of triples (span_parts.cuh), at most
+} StretchCut;
+
 // What a batch's class is specialised by.
 typedef struct {
     uint32_t max_rows;
@@ -159,6 +168,7 @@ struct BatchStage {
     // One row's PRODUCTS, GLU, LAYER_GATE, EXPERTS: the POST_NORM before it, whose norm it makes itself.
     const BatchStage *post;
     bool x_is_other;       // the residual stream is in x_other, or (post) goes there
+    uint32_t cut;          // of prompts' attention: in BatchLowered.cuts
     const Op *beside;      // POST_NORM: the norm of what experts beside the feed-forward gave, or NULL
     const Op *head;        // those that draw: the operation that left the logits
     uint64_t weight_bytes; // of the matrices that it reads
@@ -177,11 +187,11 @@ struct BatchBuffers {
     uint64_t slot_floats;
     CUdeviceptr slots; // [slots] SlotState
     // The table of the class: side by side, so that one copy sends it.
-    CUdeviceptr batch;       // Batch
-    CUdeviceptr logits_rows; // [max_rows]
-    CUdeviceptr stretches;   // of prompts: [max_stretches] RowStretch
-    CUdeviceptr runs;        // where layers keep a state: [max_runs] RowRun
-    CUdeviceptr rows;        // [max_rows] BatchRow
+    CUdeviceptr batch;                   // Batch
+    CUdeviceptr logits_rows;             // [max_rows]
+    CUdeviceptr stretches[STRETCH_CUTS]; // of prompts: [max_stretches] RowStretch
+    CUdeviceptr runs;                    // where layers keep a state: [max_runs] RowRun
+    CUdeviceptr rows;                    // [max_rows] BatchRow
     // [max_rows] each; activations as in layout.h.
     CUdeviceptr x;       // [d_model]
     CUdeviceptr x_other; // [d_model] of one row, where stages make a new x of it that all their blocks read
@@ -237,6 +247,8 @@ struct BatchType {
     bool defines_rows; // its define() writes MAX_ROWS, too
     bool folds_parts;  // it is left out where all stretches are whole
     bool folds_groups; // of rows that decode: it is left out where none has more than a group of keys
+    // Of prompts' attention: how it wants rows cut. NULL: of all others.
+    StretchCut (*stretches)(const BatchLowering *l, const BatchStage *s);
     // Whether it has something to do that no stage before it has done; NULL: always.
     bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
     // How many times a block has it, one after the other; NULL: once.

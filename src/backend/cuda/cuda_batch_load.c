@@ -141,7 +141,8 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->max_rows = c->size.max_rows;
     s->batch = table;
     s->logits_rows = table + sizeof(Batch);
-    s->stretches = table + batch_stretches_at(c);
+    for (uint32_t i = 0; i < STRETCH_CUTS; i++)
+        s->stretches[i] = table + batch_stretches_at(c, i);
     s->runs = table + batch_runs_at(c);
     s->rows = table + batch_rows_at(c);
     lay_out_activations(b, l, c, s);
@@ -153,7 +154,9 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     for (uint64_t i = 0; i < widest(plan, ACT_XR) / plan->d_model; i++)
         s->rest[i] = take_activations(l, rows, plan->d_model);
     // Triples of stretches lie in the same place as products, or, where gates are among these, as `mixed`.
-    uint64_t triples = c->max_places * lowered->stretch_floats;
+    uint64_t triples = 0;
+    for (uint32_t i = 0; i < lowered->n_cuts; i++)
+        triples = max_u64(triples, c->max_places[i] * lowered->cuts[i].floats);
     uint64_t raw = rows * lowered->raw_cols, mixed = rows * lowered->conv_cols;
     if (has_latents(plan)) raw = rows * (q_values + 2 * widest(plan, ACT_K));
     s->raw = device_layout_take(l, max_u64(raw, lowered->has_gates ? 0 : triples) * sizeof(float));
@@ -270,8 +273,9 @@ static uint32_t n_tails_of(const BatchClass *c) {
 static uint32_t n_graphs_of(const CudaBatches *t, uint32_t class_index) {
     if (t->classes[class_index].given) return 0;
     const BatchClass *c = &t->lowered.classes[class_index];
-    bool divides = c->size.body == BODY_PROMPT && t->lowered.stretches_at_once > 0;
-    divides = divides || t->classes[class_index].folds_groups;
+    bool divides = t->classes[class_index].folds_groups;
+    for (uint32_t i = 0; c->size.body == BODY_PROMPT && i < t->lowered.n_cuts; i++)
+        divides |= t->lowered.cuts[i].at_once > 0;
     return (t->classes[class_index].two_ways ? SPREAD_COUNT
             : divides                        ? SPREAD_DIVIDED + 1
                                              : 1) *

@@ -106,7 +106,7 @@ typedef struct {
     const BatchClass *class;
     Batch *batch; // where the table begins
     uint32_t *logits_rows;
-    RowStretch *stretches;
+    RowStretch *stretches[STRETCH_CUTS];
     RowRun *runs;
     BatchRow *rows;
 } Table;
@@ -118,10 +118,11 @@ static Table table_begin(Cell *cell, const BatchClass *c, uint32_t n_rows) {
     Table t = {.class = c,
                .batch = (Batch *)(void *)bytes,
                .logits_rows = (uint32_t *)(void *)(bytes + sizeof(Batch)),
-               .stretches = (RowStretch *)(void *)(bytes + batch_stretches_at(c)),
                .runs = (RowRun *)(void *)(bytes + batch_runs_at(c)),
                .rows = (BatchRow *)(void *)(bytes + batch_rows_at(c))};
     *t.batch = (Batch){0};
+    for (uint32_t i = 0; i < STRETCH_CUTS; i++)
+        t.stretches[i] = (RowStretch *)(void *)(bytes + batch_stretches_at(c, i));
     return t;
 }
 
@@ -156,10 +157,9 @@ typedef struct {
 
 // Cuts all rows into stretches, those that see most keys first: blocks take them in this order, and the last
 // ones should not be what all wait for.
-static void table_cut(Table *t, uint32_t stretch_rows) {
+static void table_cut(Table *t, uint32_t cut, uint32_t stretch_rows) {
     Uncut all[JOBS_MAX];
-    uint32_t n_all = 0;
-    t->batch->n_stretches = 0;
+    uint32_t n_all = 0, n_stretches = 0;
     for (uint32_t i = 0; i < t->batch->n_rows; i++) {
         if (i == 0 || t->rows[i].slot != t->rows[i - 1].slot) all[n_all++] = (Uncut){.first = i};
         Uncut *u = &all[n_all - 1];
@@ -172,35 +172,35 @@ static void table_cut(Table *t, uint32_t stretch_rows) {
         for (uint32_t i = 1; i < n_all; i++) {
             if (all[i].n_keys > u->n_keys) u = &all[i];
         }
-        uint32_t n_groups = (uint32_t)div_up(u->n_keys, ATTENTION_GROUP_KEYS),
-                 place = t->batch->n_stretches++;
+        uint32_t n_groups = (uint32_t)div_up(u->n_keys, ATTENTION_GROUP_KEYS), place = n_stretches++;
         n = (u->n - 1) % stretch_rows + 1;
         u->n -= n;
         u->n_keys = u->n > 0 ? u->n_keys - n : 0;
         const BatchRow *row = &t->rows[u->first + u->n];
-        t->stretches[place] = (RowStretch){.pages = row->pages,
-                                           .row = u->first + u->n,
-                                           .n_rows = n,
-                                           .position = row->position,
-                                           .last = u->last,
-                                           .n_groups = (uint16_t)n_groups,
-                                           .place = place};
+        t->stretches[cut][place] = (RowStretch){.pages = row->pages,
+                                                .row = u->first + u->n,
+                                                .n_rows = n,
+                                                .position = row->position,
+                                                .last = u->last,
+                                                .n_groups = (uint16_t)n_groups,
+                                                .place = place};
     }
+    t->batch->n_stretches[cut] = n_stretches;
 }
 
-static uint32_t table_groups(const Table *t) {
+static uint32_t table_groups(const Table *t, uint32_t cut) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < t->batch->n_stretches; i++)
-        n += t->stretches[i].n_groups;
+    for (uint32_t i = 0; i < t->batch->n_stretches[cut]; i++)
+        n += t->stretches[cut][i].n_groups;
     return n;
 }
 
 // Divides stretches of more than n_most groups of keys into parts of up to as many, where all groups have a
 // place. (They come first: they are sorted.) Their first parts stay, the others come behind these.
-static void table_divide(Table *t, uint32_t n_most) {
-    RowStretch *s = t->stretches, *part;
-    uint32_t n = t->batch->n_stretches, n_divided = 0, n_more = 0, place = 0;
-    if (table_groups(t) > t->class->max_places) return;
+static void table_divide(Table *t, uint32_t cut, uint32_t n_most) {
+    RowStretch *s = t->stretches[cut], *part;
+    uint32_t n = t->batch->n_stretches[cut], n_divided = 0, n_more = 0, place = 0;
+    if (table_groups(t, cut) > t->class->max_places[cut]) return;
     for (; n_divided < n && s[n_divided].n_groups > n_most; n_divided++)
         n_more += (uint32_t)div_up(s[n_divided].n_groups, n_most) - 1;
     part = s + n_divided;
@@ -217,20 +217,20 @@ static void table_divide(Table *t, uint32_t n_most) {
     }
     for (uint32_t i = n_divided + n_more; i < n + n_more; i++)
         s[i].place = place++;
-    t->batch->n_stretches = n + n_more;
-    t->batch->n_divided = n_divided;
+    t->batch->n_stretches[cut] = n + n_more;
+    t->batch->n_divided[cut] = n_divided;
 }
 
 // Where few stretches have long texts, the longest one would be all that most multiprocessors wait for: then
 // it is divided. A whole stretch of wgmma, which has two teams, takes 1.7 times as long as a half.
-static void table_cut_and_divide(Table *t, const BatchLowered *l) {
-    bool halves = t->batch->n_rows <= l->half_rows;
-    table_cut(t, l->stretch_rows);
-    uint32_t n_groups = table_groups(t), at_once = l->stretches_at_once;
-    bool divides = 2ull * t->stretches[0].n_groups * at_once >= 5ull * n_groups &&
-                   t->stretches[0].n_groups > 1 && n_groups <= t->class->max_places;
-    if (halves && (!divides || 2 * n_groups <= at_once)) table_cut(t, l->stretch_rows / 2);
-    if (divides) table_divide(t, (uint32_t)div_up(table_groups(t), STRETCH_PARTS * at_once));
+static void table_cut_and_divide(Table *t, uint32_t cut, const StretchCut *by) {
+    bool halves = t->batch->n_rows <= by->half_rows;
+    table_cut(t, cut, by->rows);
+    uint32_t n_groups = table_groups(t, cut), longest = t->stretches[cut][0].n_groups;
+    bool divides = 2ull * longest * by->at_once >= 5ull * n_groups && longest > 1 &&
+                   n_groups <= t->class->max_places[cut];
+    if (halves && (!divides || 2 * n_groups <= by->at_once)) table_cut(t, cut, by->rows / 2);
+    if (divides) table_divide(t, cut, (uint32_t)div_up(table_groups(t, cut), STRETCH_PARTS * by->at_once));
 }
 
 // Rows of one slot are a run.
@@ -247,9 +247,10 @@ static bool table_send(CudaBackend *b, Table *t, uint32_t class_index, Error *er
     if (t->class->size.body == BODY_PROMPT) b->batches->n_pass_rows = t->batch->n_rows;
     if (t->class->max_runs) table_number_runs(t);
     const BatchLowered *lowered = &b->batches->lowered;
-    if (t->class->max_stretches) {
-        table_cut_and_divide(t, lowered);
-        b->batches->pass_spread = t->batch->n_divided ? SPREAD_DIVIDED : SPREAD_WHOLE;
+    if (t->class->max_stretches[0]) b->batches->pass_spread = SPREAD_WHOLE;
+    for (uint32_t i = 0; i < STRETCH_CUTS && t->class->max_stretches[i]; i++) {
+        table_cut_and_divide(t, i, &lowered->cuts[i]);
+        if (t->batch->n_divided[i]) b->batches->pass_spread = SPREAD_DIVIDED;
     }
     uint64_t size = batch_table_bytes(t->class, t->batch->n_rows);
     return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, t->batch, size, b->stream), "sending to the GPU",

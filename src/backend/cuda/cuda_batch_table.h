@@ -5,12 +5,16 @@
 
 #include "backend/cuda/batch_lower.h"
 
-static inline uint64_t batch_stretches_at(const BatchClass *c) {
-    return align_up(sizeof(Batch) + c->max_logits * sizeof(uint32_t), 16);
+// Of BatchLowered.cuts[cut], or behind the last.
+static inline uint64_t batch_stretches_at(const BatchClass *c, uint32_t cut) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < cut; i++)
+        n += c->max_stretches[i];
+    return align_up(sizeof(Batch) + c->max_logits * sizeof(uint32_t), 16) + n * sizeof(RowStretch);
 }
 
 static inline uint64_t batch_runs_at(const BatchClass *c) {
-    return align_up(batch_stretches_at(c) + c->max_stretches * sizeof(RowStretch), 16);
+    return align_up(batch_stretches_at(c, STRETCH_CUTS), 16);
 }
 
 static inline uint64_t batch_rows_at(const BatchClass *c) {

@@ -11,6 +11,7 @@ enum {
     SLOT_UNIT = 8,               // an expert's slots begin at multiples of it (group_experts.cuh)
     ROUTE_ROWS_MAX = 8,          // of a block
     ROUTE_COLS = 512,            // of a warp (route.cuh)
+    ROUTE_SLOTS_MAX = 4,         // of its ring
     SUM_TURN = 4,                // blocks of experts_sum that a multiprocessor runs at once
     ONE_BANDS_MAX = 16,          // one row: bands side by side
     ONE_SLOT_BYTES = 12 << 10,   // less in a slot of the ring, and segments go side by side, too
@@ -372,6 +373,18 @@ bool experts_fit(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) 
 
 // ---- router, slots, sum ----
 
+// Slots of the ring through which the experts' weights come: those that fit, with as many blocks a
+// multiprocessor as registers allow. 0: there is none.
+static uint32_t route_slots(const LowerTarget *t, uint32_t warps, uint32_t rows, uint32_t group,
+                            uint32_t outputs) {
+    uint32_t threads = warps * 32, blocks = (uint32_t)max_u64(384 / threads, 1); // as route.cuh
+    uint32_t slot = group * threads * (ROUTE_COLS / 32) * sizeof(float);
+    uint64_t room = t->shared_bytes_multiprocessor / blocks - BLOCK_RESERVED;
+    uint64_t used = (warps * align_up(outputs, group) * rows + rows * (2 * warps + 1) + 8) * sizeof(float);
+    uint64_t slots = room > used ? (room - used) / slot : 0;
+    return t->sm >= 80 && slots >= 2 ? (uint32_t)min_u64(slots, ROUTE_SLOTS_MAX) : 0;
+}
+
 // A block has few rows of a batch, and as many experts as make a block a multiprocessor (with 8 rows of
 // Qwen3-30B-A3B 2 rows and 4 experts take 2.5 us, 8 and 1 4.7); of a prompt many, so that the experts are
 // read less often. A block of a long row has many warps, and so few registers for each.
@@ -392,6 +405,9 @@ void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e,
     define(b, "ROUTE_ROWS", rows);
     define(b, "ROUTE_GROUP", group);
     define(b, "ROUTE_SPREAD", MIN(spread, outputs * runs));
+    // Blocks of prompts go through many groups of experts.
+    uint32_t slots = max_rows > 128 && outputs > group ? route_slots(t, warps, rows, group, outputs) : 0;
+    if (slots) define(b, "ROUTE_SLOTS", slots);
     if (e->has_share) define(b, "ROUTE_SHARE", 1);
     if (max_rows > FEW_ROWS) define(b, "ROUTE_CHOOSES", 1);
     define_choice(b, e);

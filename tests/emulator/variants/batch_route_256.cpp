@@ -11,4 +11,5 @@
 #define ROUTE_ROWS 8
 #define ROUTE_GROUP 2
 #define ROUTE_SPREAD 32
+#define ROUTE_SLOTS 3
 #include "emulator/run_experts.h"
