@@ -279,10 +279,10 @@ typedef struct {
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const BatchRow) rows;
-    DEVICE_PTR(const float) raw;            // [MAX_ROWS][N_HEADS][UNTURNED + TURNED] of a product
-    DEVICE_PTR(const float) raw_keys;       // [MAX_ROWS][KV_RANK + TURNED] of a product
-    DEVICE_PTR(const float) norm;           // [KV_RANK]
-    DEVICE_PTR(const float) rope;           // RopeTable.rope
+    DEVICE_PTR(const float) raw;      // [MAX_ROWS][QUERY_COLS]: [N_HEADS][UNTURNED + TURNED] of a product
+    DEVICE_PTR(const float) raw_keys; // [MAX_ROWS][KEY_COLS]: [KV_RANK + TURNED] of a product
+    DEVICE_PTR(const float) norm;     // [KV_RANK]
+    DEVICE_PTR(const float) rope;     // RopeTable.rope
     DEVICE_PTR(const unsigned char) weight; // a matrix a head, in tiles
     DEVICE_PTR(unsigned short) out;         // [MAX_ROWS][N_HEADS][KV_RANK + TURNED]
     DEVICE_PTR(unsigned short) kv;          // the layer's cache

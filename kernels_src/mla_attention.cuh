@@ -20,6 +20,8 @@
 //
 // Few rows: scores and weights of a split's two tiles at once, by eight warps. The ring is no larger than
 // that, so that a block finds room beside those of the stage before, and has its pages when that one ends.
+// Where there are so few splits that most multiprocessors would have none, PARTS blocks have the same one:
+// each makes its scores, and adds values of its own part of the dims, whose sums are as they were.
 //
 // What a row does not see of its last page is masked, since 0 times infinity is not 0. A split's triple and a
 // group's are in registers; a prompt's total, which is wanted once in 1,024 keys, in `partial`:
@@ -45,6 +47,8 @@ enum : u32 {
     QUERY_SETS = MLA_QUERIES / 16,
     WARP_PAIRS = KV_RANK / 16 / MLA_WARPS, // of 16 dims, which a warp has of the values
     OUT_GROUPS = 2 * WARP_PAIRS,
+    PARTS = MLA_FEW && (WARP_PAIRS == 2 || WARP_PAIRS == 4) ? WARP_PAIRS : 1, // a pair a warp of each
+    PART_PAIRS = WARP_PAIRS / PARTS,                                          // of a warp
     GROUP_TILES = GROUP_SPLITS * SPLIT_TILES,
     STEPS_AHEAD = 4, // of 16 dims, whose operands are on their way
 
@@ -79,6 +83,8 @@ struct MlaTask {
     u32 position;       // of the first one's row
     u32 last;           // the sequence's last position in the batch: what lies past it may be anything
     u32 tile, end_page; // keys, to the end of a tile or of all
+    u32 pair;           // of 16 of the values' dims: the warp's first one
+    bool in_parts;      // it has those of the block's part, else of all
 };
 // Of a query: its row's position. Queries that are not there have the last one's.
 DEVICE u32 query_position(const MlaTask &t, u32 i) {
@@ -106,7 +112,9 @@ DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
               s.position + first / N_HEADS,
               s.last,
               0,
-              0};
+              0,
+              0,
+              false};
         t->end_page = query_position(*t, t->n - 1) / KV_PAGE + 1;
         return true;
     }
@@ -118,12 +126,21 @@ struct MlaWalk {
     u32 split; // of the list
     u32 left;  // splits, of the block
     u32 per_block;
+    u32 pair; // MlaTask.pair
+    bool in_parts;
 };
 DEVICE MlaWalk mla_walk(const MlaAttentionArgs &a, u32 n_rows) {
     MlaWalk w = {};
     u32 n_splits = splits_before(a.rows, n_rows);
     w.per_block = CEIL_DIV(n_splits, (u32)MLA_BLOCKS);
-    u32 at = block_index() * w.per_block;
+    u32 block = block_index();
+    w.pair = warp_index() * WARP_PAIRS;
+    w.in_parts = PARTS > 1 && n_splits * PARTS <= MLA_BLOCKS; // per_block is 1
+    if (w.in_parts) {
+        w.pair = (block % PARTS * MLA_WARPS + warp_index()) * PART_PAIRS;
+        block /= PARTS;
+    }
+    u32 at = block * w.per_block;
     if (at >= n_splits) return w;
     w.left = MIN(w.per_block, n_splits - at);
     w.list = find_list(a.rows, n_rows, at);
@@ -145,7 +162,9 @@ DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
           l.position,
           l.position,
           w->split * SPLIT_TILES,
-          MIN((w->split + n) * SPLIT_KEYS, l.position + 1)};
+          MIN((w->split + n) * SPLIT_KEYS, l.position + 1),
+          w->pair,
+          w->in_parts};
     t->end_page = CEIL_DIV(t->end_page, (u32)KV_PAGE);
     w->split += n;
     w->left -= n;
@@ -383,15 +402,17 @@ DEVICE void scale_splits(const StepKeeps &keeps, u32 i, SetTriple split[QUERY_SE
     }
 }
 
-// A page's values join the splits. masked: only its first n_keys are there.
-template <bool masked>
-DEVICE void add_values(const u32 weights[QUERY_SETS][4], const u8 *page, i32 n_keys,
+// A page's values join the splits: of the dims that the warp has, pairs `from` … of 16. masked: only its
+// first n_keys are there.
+template <bool masked, u32 from, u32 end>
+DEVICE void add_values(const MlaTask &t, const u32 weights[QUERY_SETS][4], const u8 *page, i32 n_keys,
                        SetTriple split[QUERY_SETS]) {
-    u32 row_at = kv_row_at(lane_index() % 16, lane_index() / 16);
+    // In two steps: the first pair is a multiple of a power of two of pairs, or there is no other.
+    u32 at = kv_units_on(kv_row_at(lane_index() % 16, lane_index() / 16), PARTS == 1 ? 0 : t.pair);
 #pragma unroll
-    for (u32 i = 0; i < WARP_PAIRS; i++) {
+    for (u32 i = from; i < end; i++) {
         u32 b[4];
-        load_matrix_4_transposed(b, page + kv_units_on(row_at, warp_index() * WARP_PAIRS + i));
+        load_matrix_4_transposed(b, page + kv_units_on(at, PARTS == 1 ? warp_index() * WARP_PAIRS + i : i));
         if (masked) {
             keep_values(b, n_keys);
             keep_values(b + 2, n_keys);
@@ -403,9 +424,9 @@ DEVICE void add_values(const u32 weights[QUERY_SETS][4], const u8 *page, i32 n_k
         }
     }
 }
-// Page p of a tile; its weights are those of page `first` + p of the step.
-template <bool masked>
-DEVICE void add_tile_page(const TilePlace &at, u32 first, u32 p, i32 n_keys, u8 *shared,
+// Page p of a tile; its weights are those of page `first` + p of the step, which join `sum` with pair 0.
+template <bool masked, u32 from, u32 end>
+DEVICE void add_tile_page(const MlaTask &t, const TilePlace &at, u32 first, u32 p, i32 n_keys, u8 *shared,
                           float sum[QUERY_SETS][4], SetTriple split[QUERY_SETS]) {
     const u32 ones[2] = {ONES_F16, ONES_F16};
     u32 weights[QUERY_SETS][4];
@@ -413,9 +434,28 @@ DEVICE void add_tile_page(const TilePlace &at, u32 first, u32 p, i32 n_keys, u8 
     for (u32 m = 0; m < QUERY_SETS; m++) {
         uint4 w = *page_weights(shared, m, first + p);
         weights[m][0] = w.x, weights[m][1] = w.y, weights[m][2] = w.z, weights[m][3] = w.w;
-        mma_f16(sum[m], weights[m], ones);
+        if (from == 0) mma_f16(sum[m], weights[m], ones);
     }
-    add_values<masked>(weights, ring_page(shared, at.page + p), n_keys, split);
+    add_values<masked, from, end>(t, weights, ring_page(shared, at.page + p), n_keys, split);
+}
+// The pages of tile i of a step.
+template <u32 from, u32 end>
+DEVICE void add_tile_pages(const MlaTask &t, const TilePlace &at, u32 i, u8 *shared, float sum[QUERY_SETS][4],
+                           SetTriple split[QUERY_SETS]) {
+    // Tiles that are full are nearly all: their pages' loads go side by side.
+    if ((at.tile + 1) * TILE_KEYS <= t.last + 1 && at.n == TILE_PAGES) {
+#pragma unroll
+        for (u32 p = 0; p < TILE_PAGES; p++) {
+            add_tile_page<false, from, end>(t, at, i * TILE_PAGES, p, KV_PAGE, shared, sum, split);
+        }
+    } else {
+#pragma unroll 1
+        for (u32 p = 0; p < at.n; p++) {
+            u32 first = at.tile * TILE_KEYS + p * KV_PAGE;
+            i32 n_keys = (i32)MIN(t.last + 1 - first, (u32)KV_PAGE);
+            add_tile_page<true, from, end>(t, at, i * TILE_PAGES, p, n_keys, shared, sum, split);
+        }
+    }
 }
 // Tile i of a step, which `at` is the place of.
 DEVICE void add_tile(const MlaTask &t, const TilePlace &at, u32 i, u8 *shared, SetTriple split[QUERY_SETS]) {
@@ -427,20 +467,8 @@ DEVICE void add_tile(const MlaTask &t, const TilePlace &at, u32 i, u8 *shared, S
     for (u32 p = 0; p < at.n; p++) {
         wait_for_page(at.page + p, shared);
     }
-    // Tiles that are full are nearly all: their pages' loads go side by side.
-    if ((at.tile + 1) * TILE_KEYS <= t.last + 1 && at.n == TILE_PAGES) {
-#pragma unroll
-        for (u32 p = 0; p < TILE_PAGES; p++) {
-            add_tile_page<false>(at, i * TILE_PAGES, p, KV_PAGE, shared, sum, split);
-        }
-    } else {
-#pragma unroll 1
-        for (u32 p = 0; p < at.n; p++) {
-            u32 first = at.tile * TILE_KEYS + p * KV_PAGE;
-            add_tile_page<true>(at, i * TILE_PAGES, p, (i32)MIN(t.last + 1 - first, (u32)KV_PAGE), shared,
-                                sum, split);
-        }
-    }
+    add_tile_pages<0, PART_PAIRS>(t, at, i, shared, sum, split);
+    if (PARTS > 1 && !t.in_parts) add_tile_pages<PART_PAIRS, WARP_PAIRS>(t, at, i, shared, sum, split);
 #pragma unroll
     for (u32 m = 0; m < QUERY_SETS; m++) {
         split[m].sum[0] = sum[m][0], split[m].sum[1] = sum[m][2];
@@ -457,17 +485,20 @@ DEVICE void join(SetTriple to[QUERY_SETS], const SetTriple from[QUERY_SETS], boo
     }
 }
 
-// Calls f(set, i, query, j, dim) for the lane's rows g + 8 i of a set and groups of 8 dims.
-template <class F> DEVICE void each_value(u32 n, F f) {
+// Calls f(set, i, query, j, dim) for the lane's rows g + 8 i of a set and the groups of 8 dims that the warp
+// has.
+template <class F> DEVICE void each_value(const MlaTask &t, F f) {
+    u32 first = PARTS == 1 ? warp_index() * WARP_PAIRS : not_before(t.pair); // or addresses take 45 registers
 #pragma unroll
     for (u32 m = 0; m < QUERY_SETS; m++) {
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
             u32 query = m * 16 + lane_index() / 4 + i * 8;
-            if (query >= n) continue;
+            if (query >= t.n) continue;
 #pragma unroll
             for (u32 j = 0; j < OUT_GROUPS; j++) {
-                f(m, i, query, j, warp_index() * WARP_PAIRS * 16 + j * 8 + lane_index() % 4 * 2);
+                if (j >= 2 * PART_PAIRS && t.in_parts) break;
+                f(m, i, query, j, first * 16 + j * 8 + lane_index() % 4 * 2);
             }
         }
     }
@@ -480,7 +511,7 @@ DEVICE void store_result(const MlaAttentionArgs &a, const MlaTask &t, const SetT
         inverse[i / 2][i % 2] = reciprocal_fast(total[i / 2].sum[i % 2]);
     }
     f16 *out = a.out + (u64)t.query * KV_RANK;
-    each_value(t.n, [&](u32 m, u32 i, u32 query, u32 j, u32 dim) {
+    each_value(t, [&](u32 m, u32 i, u32 query, u32 j, u32 dim) {
         const float *v = total[m].out[j] + 2 * i;
         *(u32 *)(out + query * KV_RANK + dim) =
             pack_f16(attended(v[0], inverse[m][i]), attended(v[1], inverse[m][i]));
@@ -540,13 +571,13 @@ DEVICE void end_split(const MlaAttentionArgs &a, const MlaTask &t, const MlaWalk
 struct MlaFolds {
     SetTriple group[QUERY_SETS];
 };
-DEVICE void store_triple(float *to, u32 n, const SetTriple t[QUERY_SETS]) {
+DEVICE void store_triple(const MlaTask &t, float *to, const SetTriple v[QUERY_SETS]) {
     float *tops = to + CHUNK_HEADS * KV_RANK;
-    each_value(n, [&](u32 m, u32 i, u32 query, u32 j, u32 dim) {
-        *(float2 *)(to + query * KV_RANK + dim) = {t[m].out[j][2 * i], t[m].out[j][2 * i + 1]};
+    each_value(t, [&](u32 m, u32 i, u32 query, u32 j, u32 dim) {
+        *(float2 *)(to + query * KV_RANK + dim) = {v[m].out[j][2 * i], v[m].out[j][2 * i + 1]};
         if (j > 0 || dim > 0) return;
-        tops[query] = t[m].top[i];
-        tops[CHUNK_HEADS + query] = t[m].sum[i];
+        tops[query] = v[m].top[i];
+        tops[CHUNK_HEADS + query] = v[m].sum[i];
     });
 }
 // walk: of the task, whose list it is in.
@@ -556,13 +587,13 @@ DEVICE void end_split(const MlaAttentionArgs &a, const MlaTask &t, const MlaWalk
     u32 at = tile / SPLIT_TILES, number = at / GROUP_SPLITS;
     MlaGroup g = mla_group(l, number, walk.per_block);
     if (at >= g.block_end) { // the block does not begin the group
-        store_triple(split_triple(a.partial, g, at), t.n, split);
+        store_triple(t, split_triple(a.partial, g, at), split);
         return;
     }
     join(f->group, split, at == g.first);
     if (at + 1 < g.block_end) return;
-    if (!g.is_whole()) store_triple(split_triple(a.partial, g, g.first), t.n, f->group);
-    else if (l.n > GROUP_SPLITS) store_triple(group_triple(a.partial, l, number), t.n, f->group);
+    if (!g.is_whole()) store_triple(t, split_triple(a.partial, g, g.first), f->group);
+    else if (l.n > GROUP_SPLITS) store_triple(t, group_triple(a.partial, l, number), f->group);
     else store_result(a, t, f->group);
 }
 #endif

@@ -11,7 +11,7 @@
 // Operations: RMS_NORM, ROPE, KV_WRITE. Order of sums: rows.cuh. Part of mla_queries.cuh's grid: a block
 // of HEAD_THREADS a row; where a prompt has many rows, a block takes several in turn. Needs rows.cuh,
 // turned.cuh, head_product.cuh. Defines: KV_RANK (a multiple of 4), TURNED, UNTURNED, SCORE_SCALE,
-// NORM_EPS, MAX_ROWS.
+// NORM_EPS, MAX_ROWS; QUERY_COLS, KEY_COLS: values from a row of raw and of raw_keys to the next.
 #if !defined(KV_RANK) || !defined(TURNED) || !defined(UNTURNED) || !defined(SCORE_SCALE) || !defined(NORM_EPS)
 #error "KV_RANK, TURNED, UNTURNED, SCORE_SCALE, NORM_EPS"
 #endif
@@ -46,8 +46,8 @@ DEVICE void turn_pairs(const MlaQueriesArgs &a, const EntryRow &e) {
 #pragma unroll
         for (u32 i = 0; i < AT_ONCE; i++) {
             u32 at = MIN(first + i * HEAD_THREADS, ALL - 1), head = at / TURNED_PAIRS;
-            const float *from = head < N_HEADS ? a.raw + ((u64)e.row * N_HEADS + head) * QUERY_DIM + UNTURNED
-                                               : a.raw_keys + (u64)e.row * ENTRY_DIM + KV_RANK;
+            const float *from = head < N_HEADS ? a.raw + (u64)e.row * QUERY_COLS + head * QUERY_DIM + UNTURNED
+                                               : a.raw_keys + (u64)e.row * KEY_COLS + KV_RANK;
             v[i] = load_shared_data((const float2 *)from + at % TURNED_PAIRS);
             angle[i] =
                 load_shared_data((const float2 *)a.rope + (u64)e.row * TURNED_PAIRS + at % TURNED_PAIRS);
@@ -72,7 +72,7 @@ DEVICE void turn_pairs(const MlaQueriesArgs &a, const EntryRow &e) {
 DEVICE void mla_keys_run(const MlaQueriesArgs &a, const LatentNorm &norm, const EntryRow &e, float *sums) {
     turn_pairs(a, e);
     norm.each(
-        a.raw_keys + (u64)e.row * ENTRY_DIM, 1, sums, warp_index(), [] { block_sync(); },
+        a.raw_keys + (u64)e.row * KEY_COLS, 1, sums, warp_index(), [] { block_sync(); },
         [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
             v = norm_value(v, factor, norm.w[turn].v[i], float4{0, 0, 0, 0});
             f16 *to = e.entries + layout_kv_at(ENTRY_DIM, 0, 0, e.token, col); // four of a unit's eight

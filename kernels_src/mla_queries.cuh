@@ -13,10 +13,10 @@
 DEVICE void mla_queries_run(const MlaQueriesArgs &a, const HeadTask &t, const BandFactors &ahead,
                             u8 *shared) {
     u64 first = (u64)t.first * N_HEADS + t.head; // row `token` of the task is N_HEADS * token further
-    const float *raw = a.raw + first * QUERY_DIM;
+    const float *raw = a.raw + (u64)t.first * QUERY_COLS + t.head * QUERY_DIM;
     f16 *q = a.out + first * ENTRY_DIM;
     load_head_inputs(shared, t.n, [&](u32 token, u32 col) {
-        float2 v = load_shared_data((const float2 *)(raw + (u64)token * N_HEADS * QUERY_DIM + col));
+        float2 v = load_shared_data((const float2 *)(raw + (u64)token * QUERY_COLS + col));
         return pack_f16(v.x, v.y);
     });
     block_sync();

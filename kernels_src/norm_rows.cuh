@@ -5,9 +5,14 @@
 //
 // Operations: RMS_NORM, LAYER_NORM, COPY. Grid: a block a row; where a prompt has many rows, a block takes
 // several in turn, and those past the last one cost nothing.
-// Defines: D_MODEL, NORM_EPS, MAX_ROWS; LAYER_NORM or NORM_NONE, COPY_DIVIDED, OF_LOGITS.
+// Defines: D_MODEL, NORM_EPS, MAX_ROWS; LAYER_NORM or NORM_NONE, COPY_DIVIDED, OF_LOGITS; X_COLS (D_MODEL):
+// values from a row of x to the next.
 #if !defined(D_MODEL) || !defined(NORM_EPS) || !defined(MAX_ROWS) || D_MODEL % 4
 #error "D_MODEL, NORM_EPS, MAX_ROWS"
+#endif
+
+#ifndef X_COLS
+#define X_COLS D_MODEL
 #endif
 
 enum : u32 {
@@ -37,7 +42,7 @@ DEVICE u32 norm_source(const NormArgs &a, u32 row) {
 
 // from: the row of x.
 DEVICE void norm_row(const NormArgs &a, const Norm &norm, u32 from, u32 row, float *sums) {
-    norm.each_lane((const float *)a.x + (u64)from * D_MODEL, 1, sums, warp_index(), [] { block_sync(); },
+    norm.each_lane((const float *)a.x + (u64)from * X_COLS, 1, sums, warp_index(), [] { block_sync(); },
                    [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
                        bool there = col < D_MODEL;
                        float4 w = norm.w[turn].v[i], b = norm.b[turn].v[i];

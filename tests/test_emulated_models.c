@@ -183,6 +183,11 @@ TEST_SLOW(emulated_model_deepseek2_dense, 600) {
     model_pair_close(p);
 }
 
+// Queries of one product, which lie beside the key.
+TEST_SLOW(emulated_model_deepseek2_older, 600) {
+    check_family_model("deepseek2_older");
+}
+
 // Odd sizes: all of two, the stages of the others (all of them on a GPU).
 MODEL_CASE(odd_llama)
 MODEL_CASE(odd_gemma3)

@@ -221,11 +221,11 @@ static void check_rows(Way w, const Way *others, uint32_t n_others, const uint32
 
 #define POSITIONS(...) (const uint32_t[]){__VA_ARGS__}, COUNT_OF(((const uint32_t[]){__VA_ARGS__}))
 
-// A list that is one block's, lists that are cut within groups and between them, and a block a split.
+// A list that is one block's, lists that are cut within groups and between them, and two blocks a split.
 TEST_SLOW(kernel_mla_rows, 300) {
     const Way heads_4[] = {few("4_wide", 90), few("4", 80), prompts("4", 90)};
     const Way heads_20[] = {few("20_chunks", 90), prompts("20", 90), prompts("20", 80)};
-    check_rows(few("4", 90), heads_4, COUNT_OF(heads_4), POSITIONS(2200, 0, 1023, 1024, 127, 128, 3100));
+    check_rows(few("4", 90), heads_4, COUNT_OF(heads_4), POSITIONS(1100, 0, 1023, 1024, 127, 128, 3100));
     check_rows(few("20", 90), heads_20, COUNT_OF(heads_20), POSITIONS(1300, 15, 16));
 }
 

@@ -10,66 +10,144 @@ enum { MLA_ATTENTION_ATTENTION, MLA_ATTENTION_VALUES };
 
 // ---- products: queries, by way of a low rank or not, then the latent vector and the turned values ----
 
-// Queries lie where raw products do, and the key behind all rows' queries.
+// The products of attention's input: queries or those of a low rank, and the key.
+static BatchMatrices inputs_of(const BatchStage *s) {
+    BatchMatrices m = {0};
+    batch_matrices_add(&m, s->ops[MLA_QA], 1);
+    batch_matrices_add(&m, s->ops[MLA_K], 1);
+    return m;
+}
+static BatchMatrices queries_of(const BatchStage *s) {
+    BatchMatrices m = {0};
+    batch_matrices_add(&m, s->ops[MLA_QB], 1);
+    return m;
+}
+
+// Where the key is in a row of these products, and values of a row: multiples of 32, as all widths here are.
+static uint32_t key_at(const BatchStage *s) {
+    return (s->low_rank ? s->low_rank : s->queries)->out_width;
+}
+static uint32_t input_cols_of(const BatchStage *s) {
+    return key_at(s) + s->attention->attention.key_dim;
+}
+// Of a row with the queries: where there is no low rank, the same one.
+static uint32_t query_cols_of(const BatchStage *s) {
+    return s->low_rank ? s->queries->out_width : input_cols_of(s);
+}
+// What the products of attention's input leave: where there is a low rank, behind all rows' queries.
+static CUdeviceptr raw_inputs_of(const BatchBuffers *b, const BatchStage *s) {
+    return b->raw + (s->low_rank ? (uint64_t)b->max_rows * query_cols_of(s) * sizeof(float) : 0);
+}
 static CUdeviceptr raw_keys_of(const BatchBuffers *b, const BatchStage *s) {
-    return b->raw + (uint64_t)b->max_rows * s->queries->out_width * sizeof(float);
+    return raw_inputs_of(b, s) + key_at(s) * sizeof(float);
 }
 
 static bool link_mla_products(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     (void)before;
     if (!after || after->block != &batch_block_mla_turns) return batch_refuse(err, s);
     s->attention = after[1].ops[MLA_ATTENTION_ATTENTION]; // which the block of turns makes sure of
-    s->queries = s->ops[MLA_QB];
+    s->low_rank = s->ops[MLA_QB] ? s->ops[MLA_QA] : NULL;
+    s->queries = s->ops[s->low_rank ? MLA_QB : MLA_QA];
     return true;
 }
 
 // The queries of a low rank, and then what attention gives, lie in one buffer: columns past the last one
 // must be zeros for both.
 static bool check_mla_products(const BatchLowering *l, const BatchStage *s, Error *err) {
-    const Op *low = s->ops[MLA_QA];
-    const Op *attention = s->attention;
+    const Op *low = s->low_rank;
+    BatchMatrices m = inputs_of(s);
     (void)l;
-    if (!low) return true;
-    uint64_t out = attention[1].out_width; // of the operation behind it
-    if (low->out_width % ACTIVATION_COLS == 0 && out % ACTIVATION_COLS == 0 &&
-        low->out_width <= (uint64_t)attention->attention.n_heads * attention->attention.key_dim)
-        return true;
-    return lower_refuse_weight(err, low->weight, "a rank that is no multiple of 128, or too large");
+    if (!batch_check_matrices(&m, err)) return false;
+    uint64_t out = s->attention[1].out_width; // of the operation behind it
+    return !low || (low->out_width % ACTIVATION_COLS == 0 && out % ACTIVATION_COLS == 0) ||
+           lower_refuse_weight(err, low->weight, "a rank that is no multiple of 128");
+}
+
+static void define_normed_matrices(StrBuf *b, const BatchLowering *l, const BatchStage *s, const Op *norm,
+                                   const BatchMatrices *m) {
+    BatchStage of = {.block = s->block, .ops = {norm, m->of[0], m->of[1]}}; // what their sizes are of
+    batch_define_matrices(b, l, &of, m, norm);
+}
+
+static void define_mla_inputs(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    BatchMatrices m = inputs_of(s);
+    define_normed_matrices(b, l, s, s->ops[MLA_NORM], &m);
+}
+
+static void bind_mla_inputs(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    BatchMatrices m = inputs_of(s);
+    batch_bind_matrices(s, b, &m, s->ops[MLA_NORM], out);
+    out->product.out = raw_inputs_of(b, s);
+}
+
+static uint32_t mla_inputs_results(const BatchStage *s, const BatchBuffers *b,
+                                   StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *first = s->ops[MLA_QA], *key = s->ops[MLA_K];
+    uint32_t cols = input_cols_of(s);
+    out[0] = (StageResult){first, RESULT_ROWS, raw_inputs_of(b, s), first->out_width, 1, cols};
+    out[1] = (StageResult){key, RESULT_ROWS, raw_keys_of(b, s), key->out_width, 1, cols};
+    return 2;
+}
+
+const BatchType batch_mla_inputs = {
+    .kernel = "qkv",
+    .name = "compressed q k",
+    .files = {FILES_FEW, "qkv.cuh"},
+    .cost = 50,
+    .reads = 1 << MLA_QA | 1 << MLA_K,
+    .define = define_mla_inputs,
+    .bind = bind_mla_inputs,
+    .results = mla_inputs_results,
+};
+
+const BatchType batch_mla_inputs_many = {
+    .kernel = "qkv",
+    .name = "compressed q k of many",
+    .files = {FILES_MANY, "qkv.cuh"},
+    .cost = 70,
+    .reads = 1 << MLA_QA | 1 << MLA_K,
+    .define = define_mla_inputs,
+    .bind = bind_mla_inputs,
+    .results = mla_inputs_results,
+};
+
+static void define_mla_product(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    BatchMatrices m = queries_of(s);
+    define_normed_matrices(b, l, s, s->ops[MLA_QA_NORM], &m);
 }
 
 static void bind_mla_product(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    const Op *op = s->ops[0];
-    out->product = batch_product_args(s, b, NULL, op->in[0] == ACT_H ? b->h : b->a);
-    out->product.weight[0] = batch_weight_of(b, op);
-    out->product.out = op->out == ACT_K ? raw_keys_of(b, s) : b->raw;
+    BatchMatrices m = queries_of(s);
+    batch_bind_matrices(s, b, &m, s->ops[MLA_QA_NORM], out);
+    out->product.x = raw_inputs_of(b, s); // of one row
+    out->product.in = b->a;
 }
 
 static uint32_t mla_product_results(const BatchStage *s, const BatchBuffers *b,
                                     StageResult out[STAGE_RESULTS_MAX]) {
-    const Op *op = s->ops[0];
-    out[0] =
-        (StageResult){op, RESULT_ROWS, op->out == ACT_K ? raw_keys_of(b, s) : b->raw, op->out_width, 1, 0};
+    const Op *op = s->ops[MLA_QB];
+    out[0] = (StageResult){op, RESULT_ROWS, b->raw, op->out_width, 1, query_cols_of(s)};
     return 1;
 }
 
 const BatchType batch_mla_product = {
-    .kernel = "output",
-    .name = "compressed q k",
-    .files = {FILES_FEW, "output.cuh"},
+    .kernel = "qkv",
+    .name = "queries of a low rank",
+    .files = {FILES_FEW, "qkv.cuh"},
     .cost = 50,
-    .reads = READS_ALL,
-    .define = batch_define_raw_output,
+    .reads = 1 << MLA_QB,
+    .define = define_mla_product,
     .bind = bind_mla_product,
     .results = mla_product_results,
 };
 
 const BatchType batch_mla_product_many = {
-    .kernel = "output",
-    .name = "compressed q k of many",
-    .files = {FILES_MANY, "output.cuh"},
+    .kernel = "qkv",
+    .name = "queries of a low rank, of many",
+    .files = {FILES_MANY, "qkv.cuh"},
     .cost = 70,
-    .reads = READS_ALL,
-    .define = batch_define_raw_output,
+    .reads = 1 << MLA_QB,
+    .define = define_mla_product,
     .bind = bind_mla_product,
     .results = mla_product_results,
 };
@@ -78,12 +156,13 @@ static void define_mla_norm(StrBuf *b, const BatchLowering *l, const BatchStage 
     (void)l;
     define(b, "STAGE_NORM_ROWS", 1);
     define(b, "D_MODEL", s->ops[0]->out_width);
+    define(b, "X_COLS", input_cols_of(s));
     define_norm(b, s->ops[0]);
 }
 
 static void bind_mla_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->norm =
-        (NormArgs){.batch = b->batch, .x = b->raw, .norm = batch_weight_of(b, s->ops[0]), .out = b->a};
+    out->norm = (NormArgs){
+        .batch = b->batch, .x = raw_inputs_of(b, s), .norm = batch_weight_of(b, s->ops[0]), .out = b->a};
 }
 
 static uint32_t mla_norm_results(const BatchStage *s, const BatchBuffers *b,
@@ -113,19 +192,17 @@ const BatchBlock batch_block_mla_products = {
             [MLA_K]       = {OP_MATMUL,   ACT_K,  {ACT_H}}}},
         {5, false, {
             [MLA_NORM]    = {OP_RMS_NORM, ACT_H,  {ACT_X}},
-            [MLA_QA]      = {OP_COUNT, .optional = true}, // never
-            [MLA_QA_NORM] = {OP_COUNT, .optional = true},
-            [MLA_QB]      = {OP_MATMUL,   ACT_QB, {ACT_H}},
+            [MLA_QA]      = {OP_MATMUL,   ACT_QB, {ACT_H}},
+            [MLA_QA_NORM] = {OP_COUNT, .optional = true}, // never
+            [MLA_QB]      = {OP_COUNT, .optional = true},
             [MLA_K]       = {OP_MATMUL,   ACT_K,  {ACT_H}}}}},
     .parts = {
-        {&batch_norm, MLA_NORM, BODY_ANY, true},
-        {&batch_mla_product, MLA_QA, BODY_FEW, true},
-        {&batch_mla_product_many, MLA_QA, BODY_TOGETHER, true},
-        {&batch_mla_norm, MLA_QA_NORM, BODY_ANY, true},
-        {&batch_mla_product, MLA_QB, BODY_FEW, true},
-        {&batch_mla_product_many, MLA_QB, BODY_TOGETHER, true},
-        {&batch_mla_product, MLA_K, BODY_FEW, true},
-        {&batch_mla_product_many, MLA_K, BODY_TOGETHER, true}},
+        {&batch_norm, MLA_NORM, BODY_NORMED, true},
+        {&batch_mla_inputs, MLA_K, BODY_FEW, false},
+        {&batch_mla_inputs_many, MLA_K, BODY_TOGETHER, false},
+        {&batch_mla_norm, MLA_QA_NORM, BODY_NORMED, true},
+        {&batch_mla_product, MLA_QB, BODY_FEW, false},
+        {&batch_mla_product_many, MLA_QB, BODY_TOGETHER, false}},
     .link = link_mla_products,
     .check = check_mla_products,
 };
@@ -137,7 +214,8 @@ static bool link_mla_turns(BatchStage *s, const BatchStage *before, const BatchS
     if (!before || before->block != &batch_block_mla_products) return batch_refuse(err, s);
     if (!after || after->block != &batch_block_mla_attention) return batch_refuse(err, s);
     s->attention = after->ops[MLA_ATTENTION_ATTENTION];
-    s->queries = before->ops[MLA_QB];
+    s->low_rank = before->low_rank;
+    s->queries = before->queries;
     return true;
 }
 
@@ -182,6 +260,8 @@ static void define_mla_queries(StrBuf *b, const BatchLowering *l, const BatchSta
     define(b, "KV_RANK", s->attention->attention.value_dim);
     define(b, "UNTURNED", s->ops[MLA_TURNS_QUERIES]->weight->n_cols);
     define(b, "TURNED", turned_of(s));
+    define(b, "QUERY_COLS", query_cols_of(s));
+    define(b, "KEY_COLS", input_cols_of(s));
     define_float(b, "SCORE_SCALE", s->attention->attention.scale);
     define_norm(b, s->ops[MLA_TURNS_NORM]);
 }

@@ -164,6 +164,7 @@ struct BatchStage {
     const Op *attention;      // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
     const Op *values;         // TURNS: the one that left the values; NULL: they are an earlier layer's
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
+    const Op *low_rank;       // likewise: the one before it, or NULL
     const Op *share;          // EXPERTS, DOWN: what says how much a shared expert between them counts
     // One row's PRODUCTS, GLU, LAYER_GATE, EXPERTS: the POST_NORM before it, whose norm it makes itself.
     const BatchStage *post;
@@ -323,9 +324,11 @@ struct BatchType {
     TYPE(span_attention)    \
     TYPE(span_wgmma)        \
     TYPE(span_fold)         \
+    TYPE(mla_inputs)        \
+    TYPE(mla_inputs_many)   \
+    TYPE(mla_norm)          \
     TYPE(mla_product)       \
     TYPE(mla_product_many)  \
-    TYPE(mla_norm)          \
     TYPE(mla_queries)       \
     TYPE(mla_attention)     \
     TYPE(mla_fold)          \

@@ -125,7 +125,8 @@ static void lay_out_shared(CudaBackend *b, DeviceLayout *l, BatchBuffers *s) {
 static void lay_out_activations(CudaBackend *b, DeviceLayout *l, const BatchClass *c, BatchBuffers *s) {
     uint64_t rows = c->size.max_rows;
     s->h = take_activations(l, rows, b->plan->d_model);
-    s->a = take_activations(l, rows, widest(b->plan, ACT_Q));
+    uint64_t heads = max_u64(widest(b->plan, ACT_Q), widest(b->plan, ACT_AB));
+    s->a = take_activations(l, rows, max_u64(heads, widest(b->plan, ACT_QA)));
     s->f = take_activations(l, rows, max_u64(widest(b->plan, ACT_F), widest(b->plan, ACT_PG)));
     s->y = take_activations(l, rows, b->batches->lowered.state_cols);
     uint64_t latent = max_u64(widest(b->plan, ACT_EI), widest(b->plan, ACT_LR));
@@ -158,7 +159,9 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     for (uint32_t i = 0; i < lowered->n_cuts; i++)
         triples = max_u64(triples, c->max_places[i] * lowered->cuts[i].floats);
     uint64_t raw = rows * lowered->raw_cols, mixed = rows * lowered->conv_cols;
-    if (has_latents(plan)) raw = rows * (q_values + 2 * widest(plan, ACT_K));
+    // Of a compressed cache: all of its products, then what attention gives.
+    uint64_t latents = widest(plan, ACT_QB) + widest(plan, ACT_QA) + widest(plan, ACT_K);
+    if (has_latents(plan)) raw = rows * max_u64(latents, widest(plan, ACT_A));
     s->raw = device_layout_take(l, max_u64(raw, lowered->has_gates ? 0 : triples) * sizeof(float));
     s->mixed = device_layout_take(l, max_u64(mixed, lowered->has_gates ? triples : 0) * sizeof(float));
     s->factors = device_layout_take(l, rows * lowered->state_heads * 4 * sizeof(float));

@@ -4,8 +4,8 @@
 #endif
 #define GROUPS_MAX 4
 #define N_HEADS 4
-#define HEAD_DIM 160
-#define D_MODEL 128
+#define HEAD_DIM 288
+#define D_MODEL 256
 #define MAX_ROWS 8
 #define TILE_TOKENS 16
 #define BLOCKS 3
