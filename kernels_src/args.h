@@ -255,7 +255,7 @@ typedef struct {
     DEVICE_PTR(float) partial;                  // what blocks that share a band's columns give each other
     DEVICE_PTR(unsigned) meetings;              // their counters: zeros between launches
     DEVICE_PTR(const float) times;              // glu: [MAX_ROWS][TIMES_STRIDE], from the layer's part on
-    DEVICE_PTR(const float) share;              // output, HAS_SHARE: [MAX_ROWS] of route.cuh
+    DEVICE_PTR(const float) share;              // output, experts_down, HAS_SHARE: [MAX_ROWS] of route.cuh
 } ProductArgs;
 
 // layer_inputs.cuh
@@ -496,8 +496,12 @@ typedef struct {
     DEVICE_PTR(const ExpertTile) tiles;  // many: [EXPERT_TILES]
     DEVICE_PTR(const unsigned) n_tiles;  // many
     DEVICE_PTR(const float) slot_weight; // glu, many, EXPERTS_WEIGHED: of each slot
-    DEVICE_PTR(float) x;                 // down, few: [MAX_ROWS][D_MODEL] += the experts' sum (SUM_ALONE: =)
-    DEVICE_PTR(unsigned) arrivals;       // down, few: [ceil(D_MODEL / 16)], zeros between launches
+    // SHARED_ROWS: of the shared expert: matrices in tiles, as product.weight; glu: activations of
+    // SHARED_ROWS columns; down, HAS_SHARE: product.share.
+    DEVICE_PTR(const unsigned char) shared[2];
+    DEVICE_PTR(unsigned short) shared_out;
+    DEVICE_PTR(float) x;           // down, few: [MAX_ROWS][D_MODEL] += the experts' sum (SUM_ALONE: =)
+    DEVICE_PTR(unsigned) arrivals; // down, few: [ceil(D_MODEL / 16)], zeros between launches
 } ExpertsArgs;
 
 // experts_sum.cuh

@@ -57,8 +57,8 @@ struct TouchedExperts {
     DEVICE u32 units() const {
         return UNITS;
     }
-    DEVICE u32 n() const {
-        return N_USED;
+    DEVICE u32 n() const { // with the shared one
+        return UNITS == TOUCHED_UNITS ? N_USED : N_USED + 1;
     }
     DEVICE u32 expert(u32 touched) const {
         return chosen[touched].expert;
@@ -181,6 +181,9 @@ DEVICE TouchedExperts touched_experts(const RouterLogits &logits, u32 n_rows, u8
 template <class Touched> struct BandsOfExperts {
     const u8 *weight[UNIT_BANDS];
     Touched touched;
+#ifdef SHARED_ROWS
+    const u8 *shared[UNIT_BANDS];
+#endif
     DEVICE u32 units() const {
         return touched.units();
     }
@@ -197,21 +200,44 @@ template <class Touched> struct BandsOfExperts {
         return b;
     }
     template <int format> DEVICE const u8 *matrix(u32 unit, u32 b) const {
+#ifdef SHARED_ROWS
+        if (unit_is_shared(unit)) return shared[b];
+#endif
         return weight[b] +
                touched.expert(unit / EXPERT_UNITS) * layout_matrix_bytes(format, EXPERT_ROWS, N_COLS);
     }
+    // Of the unit's matrices.
+    DEVICE static u32 rows_of(u32 unit) {
+#ifdef SHARED_ROWS
+        if (unit_is_shared(unit)) return SHARED_ROWS;
+#endif
+        (void)unit;
+        return EXPERT_ROWS;
+    }
     DEVICE const u8 *tiles(u32 unit, u32 b) const {
-        if (b == 0) return band_tiles<FORMAT_0>(matrix<FORMAT_0>(unit, 0), unit % EXPERT_UNITS);
-        return band_tiles<FORMAT_1>(matrix<FORMAT_1>(unit, UNIT_BANDS - 1), unit % EXPERT_UNITS);
+        if (b == 0) return band_tiles<FORMAT_0>(matrix<FORMAT_0>(unit, 0), unit_band(unit));
+        return band_tiles<FORMAT_1>(matrix<FORMAT_1>(unit, UNIT_BANDS - 1), unit_band(unit));
     }
     DEVICE const float *factors(u32 unit, u32 b) const {
-        if (b == 0)
-            return band_factors<FORMAT_0>(matrix<FORMAT_0>(unit, 0), EXPERT_ROWS, unit % EXPERT_UNITS);
-        return band_factors<FORMAT_1>(matrix<FORMAT_1>(unit, UNIT_BANDS - 1), EXPERT_ROWS,
-                                      unit % EXPERT_UNITS);
+        if (b == 0) return band_factors<FORMAT_0>(matrix<FORMAT_0>(unit, 0), rows_of(unit), unit_band(unit));
+        return band_factors<FORMAT_1>(matrix<FORMAT_1>(unit, UNIT_BANDS - 1), rows_of(unit), unit_band(unit));
     }
 };
 typedef BandsOfExperts<TouchedExperts> ExpertsBands;
+
+template <class Touched>
+DEVICE BandsOfExperts<Touched> bands_of_experts(const ExpertsArgs &a, const Touched &touched) {
+    BandsOfExperts<Touched> bands;
+    bands.touched = touched;
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+        bands.weight[b] = a.product.weight[b];
+#ifdef SHARED_ROWS
+        bands.shared[b] = a.shared[b];
+#endif
+    }
+    return bands;
+}
 
 #if defined(STAGE_EXPERTS_GLU) && !defined(EXPERTS_MANY)
 #if MAX_ROWS == 1
@@ -225,7 +251,8 @@ struct AssumedExperts {
     }
 };
 
-// What was planned with AssumedExperts, when the choice is there. Lane i has the i-th expert.
+// What was planned with AssumedExperts, when the choice is there. Lane i has the i-th expert. (A shared
+// expert's units, which were planned as they are, have no part in it.)
 DEVICE void plan_of_chosen(u32 chosen, Product *p) {
 #if HAS_BULK
     WarpBand w = warp_band(p->units, 0, lane_index());

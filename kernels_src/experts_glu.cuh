@@ -3,6 +3,7 @@
 //     out = act(W_gate[e] h + b_gate[e], W_up[e] h + b_up[e]) / GLU_DIVISOR    e: an expert that a row chose
 // UNGATED: act(W_up[e] h + b_up[e]) / GLU_DIVISOR
 // EXPERTS_WEIGHED: the gate is times the choice's weight
+// SHARED_ROWS (one row): also a shared expert's, into shared_out, as glu.cuh and to its bits
 //     h = in[row], the row's norm (route.cuh)
 //
 // f16 activations of D_FF columns. Few rows: out_activations is [TOUCHED_MAX] buffers, one a touched expert,
@@ -15,16 +16,8 @@
 // before its own wait. Defines: STAGE_EXPERTS_GLU, experts_units.cuh's, activate.cuh's, FORMAT_0 (of W_gate;
 // UNGATED: of W_up), FORMAT_1 (of W_up), the body's; HAS_BIAS where a matrix has one; UNGATED;
 // EXPERTS_WEIGHED; many: EXPERT_TILES.
-#if D_FF % 2
-#error "D_FF is even"
-#endif
-
-#ifdef UNGATED
-#define EXPERT_GLU_WEIGHTS(a) \
-    { (a).product.weight[0] }
-#else
-#define EXPERT_GLU_WEIGHTS(a) \
-    { (a).product.weight[0], (a).product.weight[1] }
+#if D_FF % 2 || (defined(SHARED_ROWS) && SHARED_ROWS % 2)
+#error "D_FF and SHARED_ROWS are even"
 #endif
 
 // Of a lane's two columns of a band: gate's biases, then up's.
@@ -79,13 +72,13 @@ DEVICE GluBias expert_glu_bias(const ProductArgs &a, u32 expert, u32 band) {
     return bias;
 }
 
-// One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`; weight(row):
-// of the row's choice. Sums of a gate and its up are BAND_ROWS apart.
+// One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`, of n_cols
+// columns; weight(row): of the row's choice. Sums of a gate and its up are BAND_ROWS apart.
 template <class Takes, class Weights>
 DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n_rows, const float *sums,
-                             f16 *out, const Takes &takes, const Weights &weight) {
+                             f16 *out, u32 n_cols, const Takes &takes, const Weights &weight) {
     u32 col = expert_glu_col(band);
-    if (col >= D_FF) return;
+    if (col >= n_cols) return;
     for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
         if (!takes(row)) continue;
         const float *gate = sums + row * SUM_STRIDE + lane_index() % 8 * 2,
@@ -102,8 +95,7 @@ DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n
 enum : u32 { TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16) };
 
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
-    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a),
-                          touched_tiles(a.tiles, a.n_tiles, block, shared + TOUCHED_AT)};
+    ExpertsBands bands = bands_of_experts(a, touched_tiles(a.tiles, a.n_tiles, block, shared + TOUCHED_AT));
     Product product;
     product_prepare(a.product, block, shared, bands, &product);
     product_run(a.product, block, shared, bands, &product, [&](u32 unit, u32, u32, const float *sums) {
@@ -111,7 +103,7 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
         f16 *out = a.product.out_activations + tile * ACTIVATION_HALVES(MAX_ROWS, D_FF);
         GluBias bias = expert_glu_bias(a.product, bands.touched.expert(tile), band);
         expert_glu_store(
-            bias, band, 0, bands.touched.rows(tile), sums, out, [](u32) { return true; },
+            bias, band, 0, bands.touched.rows(tile), sums, out, D_FF, [](u32) { return true; },
             [&](u32 row) { return expert_slot_weight(a, tile * 8 + row); });
     });
 }
@@ -162,7 +154,7 @@ struct ExpertGluFinish {
 };
 
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
-    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a), {a.tiles, a.n_tiles}};
+    ExpertsBands bands = bands_of_experts(a, TouchedExperts{a.tiles, a.n_tiles});
     Product product;
     product_prepare(a.product, block, shared, bands, &product);
     product_run(a.product, block, shared, bands, &product, ExpertGluFinish{a});
@@ -187,39 +179,46 @@ DEVICE void experts_glu_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Pro
     product_open(shared);
     touched_clear(shared + TOUCHED_AT);
 #if MAX_ROWS == 1
-    BandsOfExperts<AssumedExperts> bands = {EXPERT_GLU_WEIGHTS(a), {}};
-    product_plan(block, bands, product);
+    product_plan(block, bands_of_experts(a, AssumedExperts{}), product);
 #else
     (void)a, (void)block, (void)product;
 #endif
     block_sync();
+#ifdef SHARED_ROWS
+    product_early(shared, *product);
+#endif
 }
 
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared, const Product &planned) {
     Product product = planned;
 #if MAX_ROWS == 1
-    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a),
-                          touched_early({a.logits, a.select, a.scales}, shared + TOUCHED_AT, &product)};
+    TouchedExperts touched = touched_early({a.logits, a.select, a.scales}, shared + TOUCHED_AT, &product);
+    ExpertsBands bands = bands_of_experts(a, touched);
 #else
-    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a), touched_experts({a.logits, a.select, a.scales},
-                                                                 batch_rows(a.product), shared + TOUCHED_AT)};
+    TouchedExperts touched =
+        touched_experts({a.logits, a.select, a.scales}, batch_rows(a.product), shared + TOUCHED_AT);
+    ExpertsBands bands = bands_of_experts(a, touched);
     product_plan(block, bands, &product);
 #endif
     product_start(shared, bands, &product);
     auto bias_of = [&](u32 unit) {
-        u32 expert = bands.touched.expert(unit / EXPERT_UNITS);
-        return expert_glu_bias(a.product, expert, unit % EXPERT_UNITS);
+        if (unit_is_shared(unit)) return GluBias{};
+        return expert_glu_bias(a.product, touched.expert(unit / EXPERT_UNITS), unit % EXPERT_UNITS);
     };
     u32 ahead = product_first_unit(product); // its bias is there when its sums are
     GluBias bias = ahead != ~0u ? bias_of(ahead) : GluBias{};
     product_run(
         a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
-            u32 touched = unit / EXPERT_UNITS;
-            f16 *out = a.product.out_activations + touched * ACTIVATION_HALVES(MAX_ROWS, D_FF);
+            u32 t = unit / EXPERT_UNITS, n_cols = D_FF;
+            bool is_shared = unit_is_shared(unit);
+            f16 *out = a.product.out_activations + t * ACTIVATION_HALVES(MAX_ROWS, D_FF);
+#ifdef SHARED_ROWS
+            if (is_shared) out = a.shared_out, n_cols = SHARED_ROWS;
+#endif
             expert_glu_store(
-                unit == ahead ? bias : bias_of(unit), unit % EXPERT_UNITS, first_row, n, sums, out,
-                [&](u32 row) { return bands.touched.choice(touched, row) < N_USED; },
-                [&](u32 row) { return bands.touched.weight(row, bands.touched.choice(touched, row)); });
+                unit == ahead ? bias : bias_of(unit), unit_band(unit), first_row, n, sums, out, n_cols,
+                [&](u32 row) { return is_shared || touched.choice(t, row) < N_USED; },
+                [&](u32 row) { return is_shared ? 1.0f : touched.weight(row, touched.choice(t, row)); });
         });
 }
 

@@ -23,7 +23,11 @@
 // Units may be known at run time alone (UNITS_AT_RUN_TIME: bands.units(), at most UNITS), and have inputs of
 // their own: unit u multiplies the activations number u / INPUT_UNITS at `in`, buffers one after the other.
 // PAIRS: two blocks are a cluster that has a run of neighbouring units, and the same ones of all inputs; the
-// first block has the first half of the inputs.
+// first block has the first half of the inputs. Of an odd number, both have units of the one in the middle.
+//
+// EARLY_UNITS: the last so many of the units are known before the others (a shared expert's, while a token's
+// experts are still being chosen). Groups share them by themselves, so that each has as many of the others,
+// too, and product_early asks for their weights before stage_wait.
 //
 // Activations: all that the block's segments need, in shared memory. NORM_INPUT: the norm of x, which every
 // block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is the first of mma's eight columns;
@@ -34,8 +38,8 @@
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
 // K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), FETCHERS (1), SHARED_BYTES_MIN
-// (0), BLOCKS_PER_SM (2); OWN_PIECES; UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS), PAIRS; NORM_INPUT with
-// NORM_EPS, LAYER_NORM; POST_INPUT with POST_EPS, POST_SCALE, POST_BESIDE.
+// (0), BLOCKS_PER_SM (2); OWN_PIECES; UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS), PAIRS; EARLY_UNITS; NORM_INPUT
+// with NORM_EPS, LAYER_NORM; POST_INPUT with POST_EPS, POST_SCALE, POST_BESIDE.
 #if !defined(BLOCKS) || !defined(WARPS) || !defined(RING_BYTES)
 #error "BLOCKS, WARPS, RING_BYTES"
 #endif
@@ -74,6 +78,12 @@
 #else
 #define HAS_PAIRS 0
 #endif
+#ifdef EARLY_UNITS
+#define HAS_EARLY 1
+#else
+#define HAS_EARLY 0
+#define EARLY_UNITS 0u
+#endif
 #define PRODUCT_FEW
 
 enum : u32 {
@@ -83,7 +93,9 @@ enum : u32 {
     N_INPUTS = CEIL_DIV(UNITS, INPUT_UNITS),
     BLOCK_INPUTS = CEIL_DIV(N_INPUTS, 2u),                         // of a pair's block, at most
     PAIR_UNITS = CEIL_DIV((u32)INPUT_UNITS, MAX(BLOCKS / 2u, 1u)), // of an input, at most
-    GROUP_UNITS = HAS_PAIRS ? (u32)BLOCK_INPUTS * PAIR_UNITS : CEIL_DIV(UNITS, GROUPS), // at most
+    GROUP_UNITS = HAS_PAIRS
+                      ? N_INPUTS / 2 * PAIR_UNITS + N_INPUTS % 2 * CEIL_DIV(PAIR_UNITS, 2u)
+                      : CEIL_DIV(UNITS - EARLY_UNITS, GROUPS) + CEIL_DIV(EARLY_UNITS, GROUPS), // at most
     PASSES = CEIL_DIV(GROUP_UNITS, PASS_UNITS),
     WAYS = K_WAYS * K_BLOCKS,
     SPLIT = WAYS > 1,                  // a band's segments are in several warps
@@ -108,8 +120,11 @@ static_assert(CLUSTER == 1 || (PASSES == 1 && K_BLOCKS <= 8),
 static_assert(!HAS_PAIRS || (SM_ARCH >= 90 && BLOCKS % 2 == 0 && K_BLOCKS == 1 && PASSES == 1),
               "a pair is a cluster, and has all of its units at once");
 #ifdef OWN_PIECES
-static_assert(UNIT_BANDS == 1 && K_BLOCKS == 1 && PASSES == 1 && !HAS_PAIRS, "a slot has one pass's bands");
+static_assert(UNIT_BANDS == 1 && K_BLOCKS == 1 && PASSES == 1 && !HAS_PAIRS && !HAS_EARLY,
+              "a slot has one pass's bands");
 #endif
+static_assert(!HAS_EARLY || (!HAS_PAIRS && CLUSTER == 1),
+              "a group's early units are no neighbours of its others");
 static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= (u32)SEGMENTS, "whole groups of blocks, whole segments");
 
 // ---- columns ----
@@ -174,10 +189,12 @@ enum : u32 {
     N_FETCHERS = MIN(FETCHERS, WARPS),
     FETCH_WARPS = HAS_BULK && !RESIDENT ? N_FETCHERS : 0,
     FETCHER = FETCH_WARPS > 0 ? WARPS : WARPS - N_FETCHERS, // the first warp that does it, with HAS_BULK
+    EARLY_STEPS = MIN((u32)SLOTS, (u32)STEPS),              // of early units, asked for before the others'
 // All of a warp's weights are there before stage_wait, and so many halves have been taken apart: 32 registers
 // each; more, or for more warps, keep other stages' blocks away. (0.5B, one row: a step of 480 us → 411; with
-// one half 378, not 370.)
-#ifdef UNITS_AT_RUN_TIME
+// one half 378, not 370.) Experts' gate and up ask for their weights when they know the experts, so they ask
+// for their input meanwhile, and do not wait for the weights first.
+#if defined(UNITS_AT_RUN_TIME) || defined(STAGE_EXPERTS_GLU)
     READY = 0,
 #else
     READY = HAS_BULK && RESIDENT && PASSES == 1 && WARPS <= 12 && SEGMENT_STEPS <= 4,
@@ -242,19 +259,28 @@ static_assert(K_BLOCKS == 1 && INPUTS == 1, "a block that takes a norm has all c
 // The units of a block's group, and its passes over them, as even as they can be.
 struct BlockUnits {
     u32 first, n, passes;
-    u32 part; // of the group: which of its K_BLOCKS blocks this is
-    u32 run;  // PAIRS: of each input
+    u32 part;  // of the group: which of its K_BLOCKS blocks this is
+    u32 run;   // PAIRS: of each input; EARLY_UNITS: how many are not early
+    u32 skip;  // PAIRS: of the first input's run, which the other block has
+    u32 early; // EARLY_UNITS: the first one of these
 };
 DEVICE BlockUnits block_units(u32 block, u32 n_units) {
 #if HAS_PAIRS
+    (void)n_units;
     u32 first_of_run = INPUT_UNITS * (block / 2) / (BLOCKS / 2);
     u32 run = INPUT_UNITS * (block / 2 + 1) / (BLOCKS / 2) - first_of_run;
-    u32 input = N_INPUTS * (block % 2) / 2, end = N_INPUTS * (block % 2 + 1) / 2;
-    return {input * INPUT_UNITS + first_of_run, (end - input) * run, 1, 0, run};
+    u32 whole = N_INPUTS / 2 * run, of_middle = N_INPUTS % 2 * CEIL_DIV(run, 2u); // the first block's
+    if (block % 2 == 0) return {first_of_run, whole + of_middle, 1, 0, run, 0, 0};
+    u32 rest = N_INPUTS % 2 * run - of_middle;
+    return {N_INPUTS / 2 * INPUT_UNITS + first_of_run, whole + rest, 1, 0, run, of_middle, 0};
+#else
+    u32 group = block / K_BLOCKS, others = n_units - EARLY_UNITS;
+    auto first_of = [&](u32 n, u32 g) { return (u32)((u64)n * g / GROUPS); };
+    u32 first = first_of(others, group), run = first_of(others, group + 1) - first;
+    u32 early = first_of(EARLY_UNITS, group), n = run + first_of(EARLY_UNITS, group + 1) - early;
+    u32 passes = PASSES == 1 ? 1u : CEIL_DIV(n, (u32)PASS_UNITS);
+    return {first, n, passes, block % K_BLOCKS, run, 0, others + early};
 #endif
-    u32 group = block / K_BLOCKS, first = (u32)((u64)n_units * group / GROUPS);
-    u32 n = (u32)((u64)n_units * (group + 1) / GROUPS) - first;
-    return {first, n, PASSES == 1 ? 1u : CEIL_DIV(n, (u32)PASS_UNITS), block % K_BLOCKS, n};
 }
 #ifdef OWN_PIECES
 // The first unit of a block.
@@ -263,16 +289,18 @@ template <class Bands> DEVICE constexpr u32 block_first_unit(u32 block, const Ba
 }
 template <class Bands> DEVICE BlockUnits block_units_of_bytes(u32 block, const Bands &bands) {
     u32 first = block_first_unit(block, bands), n = block_first_unit(block + 1, bands) - first;
-    return {first, n, 1, 0, n};
+    return {first, n, 1, 0, n, 0, 0};
 }
 #endif
 // The unit number `place` of the block's.
 DEVICE u32 block_unit(const BlockUnits &u, u32 place) {
+    if (HAS_EARLY && place >= u.run) return u.early + place - u.run;
     if (!HAS_PAIRS || u.run == 0) return u.first + place;
+    place += u.skip;
     return u.first + place / u.run * INPUT_UNITS + place % u.run;
 }
-DEVICE u32 pass_first_unit(const BlockUnits &u, u32 pass) {
-    return u.first + (PASSES == 1 ? pass * u.n : u.n * pass / u.passes);
+DEVICE u32 pass_first_place(const BlockUnits &u, u32 pass) {
+    return PASSES == 1 ? pass * u.n : u.n * pass / u.passes;
 }
 
 // What warp `warp` has in a pass: band `b` of unit first + unit, and a way. Bands that are neighbours in
@@ -284,12 +312,12 @@ struct WarpBand {
     bool any;
 };
 DEVICE WarpBand warp_band(const BlockUnits &u, u32 pass, u32 warp) {
-    u32 first = pass_first_unit(u, pass), n = pass_first_unit(u, pass + 1) - first;
+    u32 first = pass_first_place(u, pass), n = pass_first_place(u, pass + 1) - first;
     u32 band = warp % PASS_BANDS, way = warp / PASS_BANDS;
     WarpBand w;
     w.b = UNIT_BANDS == 1 ? 0 : band / MAX(n, 1u);
     w.place = UNIT_BANDS == 1 ? band : band % MAX(n, 1u);
-    w.unit = HAS_PAIRS ? block_unit(u, w.place) : first + w.place;
+    w.unit = block_unit(u, first + w.place);
     w.way = u.part * K_WAYS + way;
     w.any = band < n * UNIT_BANDS && way < K_WAYS;
     return w;
@@ -362,6 +390,9 @@ struct Product {
     RingPlace place;
 #if HAS_BULK
     LaneCopy first; // of the warps that fetch
+#if HAS_EARLY
+    LaneCopy early; // likewise, of units that are early; `first` does not have them
+#endif
 #endif
 #ifdef NORM_INPUT
     InputNorms norm;
@@ -428,9 +459,12 @@ DEVICE bool joins_lane_before(const LaneCopy &c, bool any) {
            from_before + bytes_before == (u64)c.from;
 }
 
-template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Bands &bands, u32 pass) {
+// early: of the units that are early, or of the others.
+template <class Bands>
+DEVICE LaneCopy lane_copy(const BlockUnits &u, const Bands &bands, u32 pass, bool early = false) {
     u32 lane = lane_index();
     WarpBand w = warp_band(u, pass, lane);
+    if (HAS_EARLY) w.any = w.any && early == (w.unit >= UNITS - EARLY_UNITS);
     LaneCopy c = {0, 0, 0, 0, 0, 0, 0};
     if (w.any) {
         c.at = piece_at(u, bands, w, lane);
@@ -488,17 +522,29 @@ DEVICE void copy_step(const LaneCopy &c, u32 bytes, u32 step, u8 *slot, bool kee
     }
 }
 
+// A step of a pass into its slot: the lanes' part of it, and how many bytes come.
+DEVICE void fetch_step(u8 *shared, const BlockUnits &u, const LaneCopy &c, u32 pass, u32 step, u32 slot) {
+    BulkBarrier *full = product_barriers(shared).full + slot;
+    u32 way = u.part * K_WAYS + MIN(lane_index() / PASS_BANDS, K_WAYS - 1u);
+    u32 bytes = copy_bytes(c, way, step);
+    u32 all = step + 1 < STEPS_OF_ALL ? c.all : sum_of_lanes(bytes);
+    if (lane_index() == 0) bulk_barrier_expect(full, all);
+    warp_sync();
+    bool keep = pass * STEPS + step - SLOTS < KEPT_BYTES / SLOT_BYTES;
+    copy_step(c, bytes, step, shared + slot * SLOT_BYTES, keep, full);
+}
+
 // One of the warps that fetch: its part of what the block reads of its weights, slot after slot. `c`: of the
 // first pass.
 template <class Bands>
-DEVICE void product_fetch(u8 *shared, const BlockUnits &u, const Bands &bands, LaneCopy c) {
+DEVICE void product_fetch(u8 *shared, const BlockUnits &u, const Bands &bands, LaneCopy c, LaneCopy early) {
     Barriers b = product_barriers(shared);
     RingPlace place = {0, 1}; // a slot that was never filled counts as empty
     u32 number = 0, waited_slot = 0, waited_parity = 0;
 #pragma unroll 1
     for (u32 pass = 0; pass < u.passes; pass++) {
         if (pass > 0) c = lane_copy(u, bands, pass);
-        u32 way = u.part * K_WAYS + MIN(lane_index() / PASS_BANDS, K_WAYS - 1u);
+        if (HAS_EARLY && pass > 0) early = lane_copy(u, bands, pass, true);
 #pragma unroll 1
         for (u32 step = 0; step < STEPS; step++) {
             if (!RESIDENT) {
@@ -508,12 +554,9 @@ DEVICE void product_fetch(u8 *shared, const BlockUnits &u, const Bands &bands, L
                     if (++waited_slot == SLOTS) waited_slot = 0, waited_parity ^= 1;
                 }
             }
-            u32 bytes = copy_bytes(c, way, step);
-            u32 all = step + 1 < STEPS_OF_ALL ? c.all : sum_of_lanes(bytes);
-            if (lane_index() == 0) bulk_barrier_expect(b.full + place.slot, all);
-            warp_sync();
-            bool keep = pass * STEPS + step - SLOTS < KEPT_BYTES / SLOT_BYTES;
-            copy_step(c, bytes, step, shared + place.slot * SLOT_BYTES, keep, b.full + place.slot);
+            fetch_step(shared, u, c, pass, step, place.slot);
+            if (HAS_EARLY && (pass > 0 || step >= EARLY_STEPS))
+                fetch_step(shared, u, early, pass, step, place.slot);
             ring_advance(&place);
         }
     }
@@ -940,7 +983,7 @@ DEVICE void product_open(u8 *shared) {
     if (thread_index() > 0) return;
     Barriers b = product_barriers(shared);
     for (u32 i = 0; i < SLOTS; i++) {
-        bulk_barrier_init(b.full + i, N_FETCHERS);
+        bulk_barrier_init(b.full + i, N_FETCHERS * (1 + HAS_EARLY)); // each for early units, too
         bulk_barrier_init(b.empty + i, WARPS);
     }
     for (u32 i = 0; i < INPUTS * SEGMENTS; i++) {
@@ -963,16 +1006,39 @@ template <class Bands> DEVICE void product_plan(u32 block, const Bands &bands, P
     p->place = {0, 0};
 #if HAS_BULK
     if (warp_index() >= FETCHER) p->first = lane_copy(p->units, bands, 0);
+#if HAS_EARLY
+    if (warp_index() >= FETCHER) p->early = lane_copy(p->units, bands, 0, true);
+#endif
 #else
     (void)bands;
 #endif
 }
 
+#if HAS_EARLY
+// The weights of early units on their way: behind product_plan and a meeting of the block, before
+// product_start.
+DEVICE void product_early(u8 *shared, const Product &p) {
+#if HAS_BULK
+    if (warp_index() < FETCHER || p.units.passes == 0) return;
+    for (u32 step = 0; step < EARLY_STEPS; step++) {
+        fetch_step(shared, p.units, p.early, 0, step, step);
+    }
+#else
+    (void)shared, (void)p; // a warp has one unit in a slot
+#endif
+}
+#endif
+
 // The block's weights on their way.
 template <class Bands> DEVICE void product_ask(u8 *shared, const Bands &bands, Product *p) {
 #if HAS_BULK
     // Warps that only fetch have nothing else to do, and wait for no earlier stage.
-    if (warp_index() >= FETCHER) product_fetch(shared, p->units, bands, p->first);
+#if HAS_EARLY
+    const LaneCopy &early = p->early;
+#else
+    const LaneCopy early = {};
+#endif
+    if (warp_index() >= FETCHER) product_fetch(shared, p->units, bands, p->first, early);
 #else
     for (p->fetched = 0; p->fetched < SLOTS; p->fetched++) {
         product_fetch_step(shared, p->units, bands, p->fetched);

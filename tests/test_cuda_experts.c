@@ -25,6 +25,11 @@ static const ExpertsSize tiny = {SIZE(64, 32, 4, 2, F16, Q8_0, Q8_0)};
 static const ExpertsSize nemotron_super = {SIZE(1024, 2688, 512, 22, Q4_K, Q4_K, Q5_0), .d_router = 4096, .ungated = true,
                                            .route = {.scores = SCORES_SIGMOID, .normed = true, .scale = 5},
                                            .has_select = true, .sum_alone = true};
+static const ExpertsSize qwen35_35b = {SIZE(2048, 512, 256, 8, Q4_K, Q4_K, Q6_K), .has_share = true,
+                                       .shared_ff = 512, .shared_down = true};
+static const ExpertsSize glm_flash = {SIZE(2048, 1536, 64, 4, Q4_K, Q4_K, Q6_K),
+                                      .route = {.scores = SCORES_SIGMOID, .normed = true, .scale = 1.8f},
+                                      .has_select = true, .shared_ff = 1536, .shared_down = true};
 // clang-format on
 
 #define COMMON "prelude.cuh", "layout.h", "args.h"
@@ -122,5 +127,7 @@ TEST_SLOW(cuda_experts_fit_every_gpu, 300) {
     check_stages(90, "Mixtral-8x7B", &mixtral_8x7b, 16);
     check_stages(75, "tiny", &tiny, 16);
     check_stages(90, "Nemotron-3-Super", &nemotron_super, 8);
+    check_stages(90, "Qwen3.5-35B-A3B", &qwen35_35b, 1);
+    check_stages(75, "GLM-4.7-Flash", &glm_flash, 1);
 }
 #endif

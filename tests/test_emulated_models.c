@@ -115,6 +115,21 @@ TEST_SLOW(emulated_model_llama4_scout, 600) {
     check_family_model("llama4_scout");
 }
 
+// A shared expert that one row's stages of experts take along: to the bits of prompts' rows, whose stages do
+// not.
+TEST_SLOW(emulated_model_alike_qwen2moe, 600) {
+    enum { PROMPT = 37 };
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
+    ModelPair *p = open_with("alike-qwen2moe", arch_model_build(arch_model_named("alike_qwen2moe")), 2,
+                             &emulated_gpu_small_tiles);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    model_stages_compare(p, tokens, PROMPT, PROMPT + 1, STAGE_ERROR_MAX);
+    model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + 1, ERROR_MAX);
+    batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + 6);
+    model_pair_close(p);
+}
+
 // Normed embeddings; a matrix in attention's place.
 TEST_SLOW(emulated_model_muse_glimmer, 600) {
     check_prompts_of_model("muse_glimmer");

@@ -396,12 +396,22 @@ static ExpertsArgs experts_args(const Experts *x, uint32_t n_rows, bool down) {
     return a;
 }
 
-// Few rows: x += their experts. `normed` are activations of the stages' class.
-static void run_few(const EmulatedStage *glu, const EmulatedStage *down, const Experts *e, uint32_t n_rows,
-                    const uint16_t *normed, const float *logits, float *x) {
+// Of a shared expert that one row's stages take along.
+typedef struct {
+    const Experts *matrices;
+    const float *share;
+    uint16_t *f; // what its gate and up leave; NULL: behind those of the others, where down reads it
+} Shared;
+
+// Few rows: x += their experts. `normed` are activations of the stages' class. shared: or NULL.
+static void run_few_with(const EmulatedStage *glu, const EmulatedStage *down, const Experts *e,
+                         uint32_t n_rows, const uint16_t *normed, const float *logits, const Shared *shared,
+                         float *x) {
     uint32_t touched = MIN(glu->max_rows * e->n_used, e->n_experts), bands = CEIL_DIV(e->d, 16u);
-    uint16_t *f = kernel_memory(touched * activation_halves(glu->max_rows, e->ff) * 2);
-    float *out = kernel_memory((size_t)glu->max_rows * e->n_used * e->d * sizeof *out);
+    uint32_t more = shared ? 1 : 0;
+    size_t f_halves = activation_halves(glu->max_rows, e->ff);
+    uint16_t *f = kernel_memory((touched + more) * f_halves * 2);
+    float *out = kernel_memory((size_t)(glu->max_rows * e->n_used + more) * e->d * sizeof *out);
     uint32_t *arrivals = kernel_memory(bands * sizeof *arrivals);
     ExpertsArgs a = experts_args(e, n_rows, false), b = experts_args(e, n_rows, true);
     a.logits = b.logits = DEVICE_ADDRESS(logits);
@@ -410,10 +420,22 @@ static void run_few(const EmulatedStage *glu, const EmulatedStage *down, const E
     b.product.out = DEVICE_ADDRESS(out);
     b.x = DEVICE_ADDRESS(x);
     b.arrivals = DEVICE_ADDRESS(arrivals);
+    if (shared) {
+        a.shared[0] = DEVICE_ADDRESS(shared->matrices->tiles[0]);
+        a.shared[1] = DEVICE_ADDRESS(shared->matrices->tiles[1]);
+        a.shared_out = DEVICE_ADDRESS(shared->f ? shared->f : f + touched * f_halves);
+        b.shared[0] = DEVICE_ADDRESS(shared->matrices->tiles[2]);
+        b.product.share = DEVICE_ADDRESS(shared->share);
+    }
     kernel_run(glu, &a, sizeof a);
     kernel_run(down, &b, sizeof b);
     for (uint32_t i = 0; i < bands; i++)
         CHECK_INT_EQ(0, arrivals[i]);
+}
+
+static void run_few(const EmulatedStage *glu, const EmulatedStage *down, const Experts *e, uint32_t n_rows,
+                    const uint16_t *normed, const float *logits, float *x) {
+    run_few_with(glu, down, e, n_rows, normed, logits, NULL, x);
 }
 
 // What many rows take besides.
@@ -546,6 +568,66 @@ TEST_SLOW(kernel_batch_experts_on_older_gpus, 120) {
     for (size_t i = 0; i < COUNT_OF(older); i++) {
         const uint32_t runs[][2] = {{0, MIN(older[i].route->max_rows, c.n_rows)}};
         check_class(&older[i], &one, &c, &e, runs, 1);
+    }
+}
+
+// ---- a shared expert ----
+
+// Its own two stages around those of the others: x += all of them. `f` gets what its gate and up leave.
+static void run_shared_apart(const Class *one, const EmulatedStage *glu, const EmulatedStage *down,
+                             const Experts *e, const Shared *shared, const Routed *r, uint16_t *f, float *x) {
+    ProductArgs a = {
+        .batch = DEVICE_ADDRESS(make_batch(1)),
+        .in = DEVICE_ADDRESS(r->normed),
+        .weight = {DEVICE_ADDRESS(shared->matrices->tiles[0]), DEVICE_ADDRESS(shared->matrices->tiles[1])},
+        .out_activations = DEVICE_ADDRESS(f)};
+    kernel_run(glu, &a, sizeof a);
+    run_few(one->glu, one->down, e, 1, r->normed, r->logits, x);
+    if (!down) return;
+    ProductArgs b = {.batch = a.batch,
+                     .in = DEVICE_ADDRESS(f),
+                     .weight = {DEVICE_ADDRESS(shared->matrices->tiles[2])},
+                     .share = DEVICE_ADDRESS(shared->share),
+                     .out = DEVICE_ADDRESS(x)};
+    kernel_run(down, &b, sizeof b);
+}
+
+// One row's stages that take a shared expert along, to the bits of those that do not.
+TEST_SLOW(kernel_batch_experts_take_a_shared_one_along, 120) {
+    static const struct {
+        const char *glu, *down, *glu_apart, *down_apart; // NULL: `down` is without it
+        unsigned arch;
+    } rows[] = {{"moe_shared_glu_1", "moe_shared_down_1", "shared_glu_1", "shared_output_1", 90},
+                {"moe_shared_glu_1", "moe_shared_down_1_pairs", "shared_glu_1", "shared_output_1", 90},
+                {"moe_shared_glu_1_ways", "moe_down_1", "shared_glu_1_ways", NULL, 90},
+                {"moe_shared_glu_1", "moe_shared_down_1", "shared_glu_1", "shared_output_1", 80}};
+    Class one = layer_class(1, 90, 90);
+    RouteCase c = make_layer_case(one.route);
+    Experts e = make_experts(one.glu, one.down);
+    memset(e.bias, 0, sizeof e.bias); // none
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const EmulatedStage *glu_apart = kernel_stage(rows[i].glu_apart, 90),
+                            *down_apart = rows[i].down_apart ? kernel_stage(rows[i].down_apart, 90) : NULL;
+        TestRandom random = {17};
+        Experts matrices = {.d = e.d, .ff = glu_apart->d_ff, .n_experts = 1, .n_used = 1};
+        for (int k = 0; k < 3; k++)
+            make_matrices(&matrices, &random, k, (Dtype)one.glu->format[0]);
+        size_t x_bytes = e.d * sizeof(float), f_bytes = activation_halves(1, matrices.ff) * 2;
+        float share = 0.37f;
+        for (uint32_t row = 0; row < c.n_rows; row += 6) {
+            TEST_CASE_LABEL("%s, %s, sm %u, row %u", rows[i].glu, rows[i].down, rows[i].arch, row);
+            Routed r = run_route(one.route, &c, row, 1);
+            float *apart = kernel_memory(x_bytes), *along = kernel_memory(x_bytes);
+            memcpy(apart, c.x + row * e.d, x_bytes);
+            memcpy(along, c.x + row * e.d, x_bytes);
+            uint16_t *f_apart = kernel_memory(f_bytes), *f_along = kernel_memory(f_bytes);
+            Shared shared = {&matrices, &share, down_apart ? NULL : f_along};
+            run_shared_apart(&one, glu_apart, down_apart, &e, &shared, &r, f_apart, apart);
+            run_few_with(kernel_stage(rows[i].glu, rows[i].arch), kernel_stage(rows[i].down, rows[i].arch),
+                         &e, 1, r.normed, r.logits, &shared, along);
+            CHECK_BYTES_EQ(apart, x_bytes, along, x_bytes);
+            if (!down_apart) CHECK_BYTES_EQ(f_apart, f_bytes, f_along, f_bytes);
+        }
     }
 }
 

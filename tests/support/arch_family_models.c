@@ -246,6 +246,16 @@ static const ArchModel family_models[] = {
 };
 // clang-format on
 
+// A shared expert of the others' size and format, which one row's stages of experts take along.
+const ArchModel arch_alike_qwen2moe = {"alike-qwen2moe",
+                                       "qwen2moe",
+                                       SIZES(2, 4, 2, 16, 32, 8),
+                                       .dtype = DTYPE_MXFP4,
+                                       TENSORS(qwen2moe),
+                                       .shared_ff = 32,
+                                       .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), OF_EXPERTS(8, 3),
+                                                KEY_U32("expert_shared_feed_forward_length", 32)}};
+
 const ArchModel *arch_family_model_at(uint32_t index) {
     return index < COUNT_OF(family_models) ? &family_models[index] : NULL;
 }

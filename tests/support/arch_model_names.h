@@ -16,7 +16,7 @@
 // Of them one for each thing that no other model has, for the emulator.
 #define ARCH_FAMILY_EMULATED_NAMES(ROW) \
     ROW(smollm3) ROW(granite) ROW(mistral3) ROW(arcee) ROW(hunyuan_dense) ROW(cohere2) ROW(phi2) ROW(falcon) \
-    ROW(olmo2) ROW(exaone4) ROW(qwen2moe) ROW(granitemoe_shared) ROW(bailingmoe2) ROW(ernie4_5_moe)
+    ROW(olmo2) ROW(exaone4) ROW(granitemoe_shared) ROW(bailingmoe2) ROW(ernie4_5_moe)
 #define ARCH_MLA_MODEL_NAMES(ROW) \
     ROW(deepseek2_lite) ROW(deepseek2_groups) ROW(deepseek2_v3) ROW(deepseek2_glm) ROW(deepseek2_dense) \
     ROW(deepseek2_older)
@@ -29,8 +29,10 @@
 #define ARCH_GEMMA_MODEL_NAMES(ROW) \
     ROW(gemma4_31b) ROW(gemma4_e4b) ROW(gemma4_e2b) ROW(gemma4_26b) ROW(odd_gemma4) ROW(gemma3n) ROW(gemma3n_second)
 #define ARCH_GEMMA_EMULATED_NAMES(ROW) ROW(gemma4_e4b) ROW(gemma4_26b) ROW(gemma3n)
-// Llama 4, Muse Glimmer, and Llama-Nemotron, of which most layers lack something.
-#define ARCH_META_MODEL_NAMES(ROW) ROW(llama4_scout) ROW(llama4_maverick) ROW(muse_glimmer) ROW(deci)
+// Llama 4, Muse Glimmer, and Llama-Nemotron, of which most layers lack something; qwen2moe with a shared
+// expert like the others.
+#define ARCH_META_MODEL_NAMES(ROW) \
+    ROW(llama4_scout) ROW(llama4_maverick) ROW(muse_glimmer) ROW(deci) ROW(alike_qwen2moe)
 // Those of both without experts.
 #define ARCH_DENSE_MODEL_NAMES(ROW) \
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(qwen2) ROW(qwen3) ROW(phi3) ROW(phi3_long) \

@@ -210,6 +210,7 @@ static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
         l->post = block;
         return true;
     }
+    if (block->joins_experts && l->size.body == BODY_ONE) return true;
     const BatchStage *post = l->post;
     if (post) l->post = NULL, l->x_is_other = !l->x_is_other;
     const BatchPart *parts = block->block->parts;
@@ -219,6 +220,8 @@ static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
         BatchStage of = *block;
         of.type = part->type;
         of.post = post;
+        for (uint32_t i = STAGE_OPS_OWN_MAX; i < STAGE_OPS_MAX && l->size.body != BODY_ONE; i++)
+            of.ops[i] = NULL;
         if (part->alone) {
             of.first_op = (uint32_t)(op - l->plan->ops);
             of.n_ops = 1;

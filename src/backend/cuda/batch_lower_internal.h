@@ -83,6 +83,12 @@ void batch_define_post_input(StrBuf *b, const BatchStage *post);
 // first stage begins with a norm of the residual stream.
 bool batch_takes_post_norm(const BatchStage *s, const BatchStage *post);
 
+// Of a block of experts and its neighbours: whether the stages of one row compute the gate and up of a shared
+// expert, too, and (then) its down. They do where it differs from the others in the number of its rows alone,
+// for down not even in that.
+bool batch_shared_glu_joins(const BatchStage *experts);
+bool batch_shared_down_joins(const BatchStage *experts);
+
 // What all products are given; `norm` NULL: the input is `in`.
 ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in);
 

@@ -21,11 +21,14 @@ static const Op *first_of(const BatchStage *s) {
 
 static ExpertsSize size_of(const BatchStage *s) {
     const Weight *first = first_of(s)->weight;
+    const Op *shared_up = s->ops[MIXTURE_SHARED_UP];
     return (ExpertsSize){.route = route_of(s),
                          .has_select = s->ops[MIXTURE_ROUTE]->weight != NULL,
                          .has_scales = s->ops[MIXTURE_ROUTE]->bias != NULL,
                          .has_share = s->share != NULL,
                          .sum_alone = s->is_raw,
+                         .shared_ff = shared_up ? (uint32_t)shared_up->weight->n_rows : 0,
+                         .shared_down = s->ops[MIXTURE_SHARED_DOWN] != NULL,
                          .d_router = (uint32_t)s->ops[MIXTURE_ROUTER]->weight->n_cols,
                          .d_model = (uint32_t)first->n_cols,
                          .d_ff = (uint32_t)first->n_rows,
@@ -38,12 +41,58 @@ static ExpertsSize size_of(const BatchStage *s) {
                          .weighed = s->ops[MIXTURE_WEIGH] != NULL};
 }
 
+// ---- a shared expert ----
+
+// Of the same format and shape, but perhaps for the number of rows, and without biases.
+static bool is_alike(const Op *shared, const Op *op, bool any_rows) {
+    if (!shared || !op) return shared == op;
+    const Weight *a = shared->weight, *b = op->weight;
+    return a->dtype == b->dtype && a->n_cols == b->n_cols && (any_rows || a->n_rows == b->n_rows) &&
+           !shared->bias && !op->bias;
+}
+
+static const BatchStage *shared_down_of(const BatchStage *experts) {
+    const BatchStage *after = experts + 1;
+    return after->block == &batch_block_share ? after + 1 : after;
+}
+
+bool batch_shared_glu_joins(const BatchStage *experts) {
+    const BatchStage *glu = experts - 1, *down = shared_down_of(experts);
+    bool around = glu->block == &batch_block_glu && down->block == &batch_block_down;
+    if (!around || experts->is_raw) return false;
+    const Op *norm = glu->ops[GLU_NORM], *other = experts->ops[MIXTURE_NORM];
+    bool same_input =
+        norm->kind == OP_RMS_NORM && norm->weight == other->weight && norm->norm.eps == other->norm.eps;
+    return same_input && glu->ops[GLU_GLU]->fn == experts->ops[MIXTURE_GLU]->fn &&
+           is_alike(glu->ops[GLU_GATE], experts->ops[MIXTURE_GATE], true) &&
+           is_alike(glu->ops[GLU_UP], experts->ops[MIXTURE_UP], true);
+}
+
+bool batch_shared_down_joins(const BatchStage *experts) {
+    const BatchStage *down = shared_down_of(experts);
+    return batch_shared_glu_joins(experts) && !down->is_raw && down->ops[OUTPUT_ADD]->add.scale == 1 &&
+           is_alike(down->ops[OUTPUT_MATMUL], experts->ops[MIXTURE_DOWN], false);
+}
+
+static void link_shared(BatchStage *s) {
+    const BatchStage *glu = s - 1, *down = shared_down_of(s);
+    if (!batch_shared_glu_joins(s)) return;
+    s->ops[MIXTURE_SHARED_GATE] = glu->ops[GLU_GATE];
+    s->ops[MIXTURE_SHARED_UP] = glu->ops[GLU_UP];
+    s->ops[MIXTURE_SHARED_GLU] = glu->ops[GLU_GLU];
+    if (!batch_shared_down_joins(s)) return;
+    s->ops[MIXTURE_SHARED_DOWN] = down->ops[OUTPUT_MATMUL];
+    s->shared_add = down->ops[OUTPUT_ADD];
+}
+
+// ---- the block ----
+
 // Where experts are beside a dense feed-forward, that comes next; where they are narrower than the residual
 // stream, the product that makes their sum as wide.
 static bool link_experts(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     const BatchBlock *next = s->ops[MIXTURE_LATENT] ? &batch_block_latent_out : &batch_block_glu;
-    (void)before;
     if (after && after->block == &batch_block_share) s->share = after->ops[SHARE_SHARE];
+    if (before && after) link_shared(s);
     return !s->is_raw || (after && after->block == next) || batch_refuse(err, s);
 }
 
@@ -270,6 +319,13 @@ static ExpertsArgs products_of(const BatchStage *s, const BatchBuffers *b) {
                          .arrivals = b->arrivals};
 }
 
+// One row: where the shared expert's activation goes: behind the others', or where its own down reads it.
+static CUdeviceptr shared_f_of(const BatchStage *s, const BatchBuffers *b) {
+    ExpertsSize e = size_of(s);
+    uint64_t halves = e.n_used * align_up(e.d_ff, ACTIVATION_COLS);
+    return e.shared_down ? b->slots_f + halves * sizeof(uint16_t) : b->f;
+}
+
 static void define_gate_up(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     ExpertsSize e = size_of(s);
     experts_define_glu(b, l->target, &e, l->size.max_rows);
@@ -286,12 +342,28 @@ static void bind_gate_up(const BatchStage *s, const BatchBuffers *b, StageArgs *
         a.product.bias[i] = batch_bias_of(b, matrices[i]);
     }
     a.product.out_activations = b->slots_f;
+    const Op *up = s->ops[MIXTURE_SHARED_UP], *gate = s->ops[MIXTURE_SHARED_GATE];
+    if (up) {
+        a.shared[0] = batch_weight_of(b, gate ? gate : up);
+        a.shared[1] = batch_weight_of(b, up);
+        a.shared_out = shared_f_of(s, b);
+    }
     out->experts = a;
+}
+
+// Of a shared expert alone: the others are in the order of their choices.
+static uint32_t gate_up_results(const BatchStage *s, const BatchBuffers *b,
+                                StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[MIXTURE_SHARED_GLU];
+    if (!op) return 0;
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, shared_f_of(s, b), op->out_width, 1 / GLU_DIVIDED_BY, 0};
+    return 1;
 }
 
 static void define_experts_down(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     ExpertsSize e = size_of(s);
     experts_define_down(b, l->target, &e, l->size.max_rows);
+    if (e.shared_down && e.has_share) define(b, "HAS_SHARE", 1);
 }
 
 static void bind_experts_down(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -300,11 +372,14 @@ static void bind_experts_down(const BatchStage *s, const BatchBuffers *b, StageA
     a.product.weight[0] = batch_weight_of(b, s->ops[MIXTURE_DOWN]);
     a.product.bias[0] = batch_bias_of(b, s->ops[MIXTURE_DOWN]);
     a.product.out = b->slots_out;
+    a.product.share = b->share;
+    a.shared[0] = batch_weight_of(b, s->ops[MIXTURE_SHARED_DOWN]);
     out->experts = a;
 }
 
 static uint32_t sum_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[s->is_raw ? MIXTURE_SUM : MIXTURE_ADD];
+    if (s->ops[MIXTURE_SHARED_DOWN]) op = s->shared_add;
     out[0] = (StageResult){op, RESULT_ROWS, sum_of(s, b), op->out_width, 1, 0};
     return 1;
 }
@@ -323,12 +398,12 @@ const BatchType batch_experts_glu = {
     .name = "experts' gate up",
     .files = {FILES_EXPERTS_FEW, "activate.cuh", "experts_glu.cuh"},
     .cost = 70,
-    .reads = 1 << MIXTURE_GATE | 1 << MIXTURE_UP,
+    .reads = 1 << MIXTURE_GATE | 1 << MIXTURE_UP | 1 << MIXTURE_SHARED_GATE | 1 << MIXTURE_SHARED_UP,
     .defines_rows = true,
     .is_needed = uses_few,
     .define = define_gate_up,
     .bind = bind_gate_up,
-    .results = batch_shows_none,
+    .results = gate_up_results,
 };
 
 const BatchType batch_experts_glu_many = {
@@ -349,7 +424,7 @@ const BatchType batch_experts_down = {
     .name = "experts' down",
     .files = {FILES_EXPERTS_FEW, "experts_down.cuh"},
     .cost = 60,
-    .reads = 1 << MIXTURE_DOWN,
+    .reads = 1 << MIXTURE_DOWN | 1 << MIXTURE_SHARED_DOWN,
     .defines_rows = true,
     .is_needed = uses_few,
     .define = define_experts_down,

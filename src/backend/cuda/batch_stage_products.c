@@ -19,7 +19,7 @@ void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const BatchStage
 }
 
 bool batch_takes_post_norm(const BatchStage *s, const BatchStage *post) {
-    if (s->block == &batch_block_experts) return !post->beside;
+    if (s->block == &batch_block_experts || s->joins_experts) return !post->beside;
     const Op *norm = s->block == &batch_block_products     ? s->ops[PRODUCTS_NORM]
                      : s->block == &batch_block_glu        ? s->ops[GLU_NORM]
                      : s->block == &batch_block_layer_gate ? s->ops[GATE_COPY]
@@ -159,7 +159,10 @@ void batch_bind_matrices(const BatchStage *s, const BatchBuffers *b, const Batch
 // ---- OUTPUT of attention and of states, DOWN of the feed-forward ----
 
 static bool link_output(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
-    if (before && before->block == &batch_block_share) s->share = before->ops[SHARE_SHARE];
+    const BatchStage *experts = before;
+    if (before && before->block == &batch_block_share) s->share = before->ops[SHARE_SHARE], experts--;
+    if (experts && experts->block == &batch_block_experts && s->block == &batch_block_down)
+        s->joins_experts = batch_shared_down_joins(experts);
     // Between attention and its output there may be gate and up, where both have the same input.
     if (before && before->block == &batch_block_glu && s->block == &batch_block_output) before--;
     bool attends =
@@ -454,6 +457,12 @@ const BatchBlock batch_block_linear = {
 
 // ---- GLU: gate and up, activation; where there is no gate, up and activation ----
 
+static bool link_glu(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)before, (void)err;
+    if (after && after->block == &batch_block_experts) s->joins_experts = batch_shared_glu_joins(after);
+    return true;
+}
+
 static bool check_glu(const BatchLowering *l, const BatchStage *s, Error *err) {
     (void)l;
     return s->ops[GLU_GATE] || s->ops[GLU_GLU]->fn != FN_SWIGLU_CLAMPED ||
@@ -538,7 +547,7 @@ const BatchBlock batch_block_glu = {
         {&batch_norm, GLU_NORM, BODY_NORMED, true},
         {&batch_glu, GLU_UP, BODY_FEW, false},
         {&batch_glu_many, GLU_UP, BODY_TOGETHER, false}},
-    .link = batch_links_none,
+    .link = link_glu,
     .check = check_glu,
 };
 // clang-format on

@@ -115,6 +115,11 @@ enum {
     MIXTURE_DOWN,
     MIXTURE_SUM,
     MIXTURE_ADD, // experts beside: the norm of their sum, which POST_NORM makes; not of narrower ones
+    // Of a shared expert, where one row's stages compute it, too (BatchStage.ops).
+    MIXTURE_SHARED_GATE = STAGE_OPS_OWN_MAX,
+    MIXTURE_SHARED_UP,
+    MIXTURE_SHARED_GLU,
+    MIXTURE_SHARED_DOWN, // not where that has a stage of its own
 };
 enum {
     TURNS_NORM_Q,
@@ -157,6 +162,7 @@ struct BatchStage {
     uint32_t first_op, n_ops; // of the plan; none for those that draw a token
     bool is_raw;              // OUTPUT, DOWN, EXPERTS: leaves its product (sum) for POST_NORM
     bool is_given;            // a library multiplies, and the kernel finishes (library_products.h)
+    // From STAGE_OPS_OWN_MAX on: those of blocks around it that it computes, too, of one row.
     const Op *ops[STAGE_OPS_MAX];
     const BatchStage *turns;  // ATTENTION: the block before it
     const BatchStage *inputs; // STATE: the block before it
@@ -166,6 +172,8 @@ struct BatchStage {
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
     const Op *low_rank;       // likewise: the one before it, or NULL
     const Op *share;          // EXPERTS, DOWN: what says how much a shared expert between them counts
+    bool joins_experts;       // GLU, DOWN: of a shared expert, which of one row the experts' stages compute
+    const Op *shared_add;     // EXPERTS: which then adds it
     // One row's PRODUCTS, GLU, LAYER_GATE, EXPERTS: the POST_NORM before it, whose norm it makes itself.
     const BatchStage *post;
     bool x_is_other;       // the residual stream is in x_other, or (post) goes there

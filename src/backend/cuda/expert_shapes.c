@@ -67,8 +67,8 @@ typedef struct {
     Dtype dtypes[2];
     uint32_t rows;          // of a buffer of activations
     uint32_t units;         // at most
+    uint32_t early_units;   // of them: known before the others, and shared between blocks by themselves
     uint32_t bands;         // side by side, of several rows
-    uint32_t n_used;        // of a row
     uint32_t touched_bytes; // of several rows: what a block knows of their choices (chosen_experts.cuh)
     bool has_inputs;        // each touched expert (tile) its own
     bool is_first;          // gate and up, before down
@@ -85,10 +85,13 @@ static Product product_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tile
                             down ? e->down : e->up},
                  .rows = tiles > 0 ? TILE_FEW : max_rows,
                  .has_inputs = down || tiles > 0,
-                 .n_used = e->n_used,
                  .is_first = !down};
     bool narrow = layout_tile_cols((int)p.dtypes[0]) < 256 && layout_tile_cols((int)p.dtypes[1]) < 256;
-    p.units = (tiles > 0 ? tiles : MIN(max_rows * e->n_used, e->n_experts)) * (uint32_t)div_up(p.n_rows, 16);
+    uint32_t inputs = tiles > 0 ? tiles : MIN(max_rows * e->n_used, e->n_experts);
+    bool has_shared = max_rows == 1 && (down ? e->shared_down : e->shared_ff > 0);
+    if (has_shared && down) inputs++;
+    if (has_shared && !down) p.early_units = (uint32_t)div_up(e->shared_ff, 16);
+    p.units = inputs * (uint32_t)div_up(p.n_rows, 16) + p.early_units;
     p.bands = tiles > 0 && narrow ? ROWS_BANDS_NARROW : ROWS_BANDS;
     if (tiles == 0 && max_rows > 1)
         p.touched_bytes =
@@ -140,8 +143,16 @@ static uint32_t inputs_of(const Product *p) {
 
 // Of a group of blocks that shares its columns, or of a block of a pair, at most.
 static uint32_t group_units(const Product *p, const FewShape *s) {
-    if (!s->pairs) return (uint32_t)div_up(p->units, s->blocks / s->k_blocks);
-    return (uint32_t)(div_up(inputs_of(p), 2) * div_up(div_up(p->n_rows, 16), s->blocks / 2));
+    uint32_t groups = s->blocks / s->k_blocks;
+    if (!s->pairs)
+        return (uint32_t)(div_up(p->units - p->early_units, groups) + div_up(p->early_units, groups));
+    uint32_t run = (uint32_t)div_up(div_up(p->n_rows, 16), s->blocks / 2), inputs = inputs_of(p);
+    return inputs / 2 * run + inputs % 2 * (uint32_t)div_up(run, 2);
+}
+
+// Of them those that are not early: what a block waits for.
+static uint32_t late_units(const Product *p, const FewShape *s) {
+    return group_units(p, s) - (uint32_t)div_up(p->early_units, s->blocks / s->k_blocks);
 }
 
 static uint32_t copies_of(const LowerTarget *t, const Product *p) {
@@ -152,7 +163,7 @@ static uint32_t copies_of(const LowerTarget *t, const Product *p) {
 // each other.
 static uint64_t few_spare(const Product *p, const FewShape *s) {
     uint64_t bands = s->pairs ? div_up(div_up(div_up(p->n_rows, 16), s->blocks / 2), 2) : 0;
-    return max_u64(FEW_SPARE, FEW_BARRIERS + p->touched_bytes + bands * p->n_used * 16 * sizeof(float));
+    return max_u64(FEW_SPARE, FEW_BARRIERS + p->touched_bytes + bands * inputs_of(p) * 16 * sizeof(float));
 }
 
 // What a block takes beside its ring.
@@ -178,7 +189,8 @@ static bool fit_ring(const Product *p, FewShape *s, uint64_t shared, uint64_t mo
     if (beside + 2 * slot > shared) return false;
     s->ring_bytes = (uint32_t)(min_u64(shared - beside, max_u64(most, 2 * slot)) / 1024 * 1024);
     if (s->ring_bytes < 2 * slot) return false;
-    s->flight = (uint32_t)min_u64(max_u64(2, FEW_FLIGHT_BYTES / slot), s->ring_bytes / slot);
+    uint64_t late = slot * late_units(p, s) / group_units(p, s);
+    s->flight = (uint32_t)min_u64(max_u64(2, FEW_FLIGHT_BYTES / late), s->ring_bytes / slot);
     return true;
 }
 
@@ -194,7 +206,8 @@ static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
     uint32_t units = group_units(p, s), passes = (uint32_t)div_up(units * p->unit_bands, ONE_BANDS_MAX);
     for (s->pass_units = (uint32_t)div_up(units, passes); s->pass_units > 0; s->pass_units--) {
         uint32_t bands = s->pass_units * p->unit_bands,
-                 ways = (uint32_t)div_up(ONE_SLOT_BYTES, (uint64_t)bands * step_bytes(p));
+                 ways = (uint32_t)div_up(ONE_SLOT_BYTES * units,
+                                         (uint64_t)bands * step_bytes(p) * late_units(p, s));
         ways = MIN(MIN(ways, segments_of(p->n_cols) / s->k_blocks), MAX(ONE_BANDS_MAX / bands, 1u));
         s->k_ways = MAX(ways, 1u);
         s->blocks_per_multiprocessor = 2;
@@ -352,6 +365,8 @@ static void define_product(StrBuf *b, const LowerTarget *t, const ExpertsSize *e
         return;
     }
     define(b, "MAX_ROWS", max_rows);
+    if (max_rows == 1 && !down && e->shared_ff > 0) define(b, "SHARED_ROWS", e->shared_ff);
+    if (max_rows == 1 && down && e->shared_down) define(b, "SHARED_ROWS", e->d_model);
     define_choice(b, e);
     if (few_shape(t, &p, &shape)) define_few(b, &shape, &p); // experts_fit has said so
 }
@@ -440,10 +455,11 @@ ExpertsBuffers experts_buffers(const LowerTarget *t, const ExpertsSize *e, uint3
                                 .tiles = tiles_of(e, max_rows, tile_rows(t, e, max_rows)),
                                 .meetings = max_rows};
     }
+    uint32_t has_shared = max_rows == 1 && e->shared_down;
     ExpertsBuffers sizes = {.inputs = max_rows,
-                            .buffers = MIN(max_rows * e->n_used, e->n_experts),
+                            .buffers = MIN(max_rows * e->n_used, e->n_experts) + has_shared,
                             .buffer_rows = max_rows,
-                            .slots = max_rows * e->n_used,
+                            .slots = max_rows * e->n_used + has_shared,
                             .arrivals = (uint32_t)div_up(e->d_model, 16)};
     for (int down = 0; down < 2; down++) {
         Product p = product_of(e, max_rows, 0, down);

@@ -10,10 +10,14 @@ typedef struct {
     uint32_t d_model, d_ff, n_experts, n_used;
     Dtype gate, up, down;
     RouteConfig route;
-    bool has_select;   // a bias on what experts are chosen by
-    bool has_scales;   // a factor of each expert on its weight
-    bool has_share;    // the router has one row more (route.cuh)
-    bool sum_alone;    // down and sum do not add to the residual stream
+    bool has_select; // a bias on what experts are chosen by
+    bool has_scales; // a factor of each expert on its weight
+    bool has_share;  // the router has one row more (route.cuh)
+    bool sum_alone;  // down and sum do not add to the residual stream
+    // Of one row: rows of a shared expert's gate and up that gate and up of the others compute, too (0: none);
+    // and whether their down computes its down, which is then of d_ff columns.
+    uint32_t shared_ff;
+    bool shared_down;
     bool ungated;      // no gate: `up` is the format of what is multiplied first
     bool weighed;      // the experts' inputs are weighted, not their outputs alone
     uint32_t d_router; // the width of the router's input; 0: d_model

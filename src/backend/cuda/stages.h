@@ -32,7 +32,7 @@ enum {
 };
 enum { GATE_COPY, GATE_MATMUL, GATE_SLICE, GATE_GLU };
 enum { SHARE_SHARE };
-enum { STAGE_OPS_MAX = 12, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 4 };
+enum { STAGE_OPS_MAX = 16, STAGE_OPS_OWN_MAX = 12, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 4 };
 
 // An operation that may be part of a stage.
 typedef struct {
@@ -47,7 +47,7 @@ typedef struct {
 typedef struct {
     uint32_t n_ops; // 0: no pattern
     bool is_raw;
-    StageOp ops[STAGE_OPS_MAX];
+    StageOp ops[STAGE_OPS_OWN_MAX];
 } StagePattern;
 
 typedef union {

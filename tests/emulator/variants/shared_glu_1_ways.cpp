@@ -1,0 +1,13 @@
+#include "emulator/variant.h"
+#define VARIANT shared_glu_1_ways
+// The shared expert of moe_shared_glu_1_ways.
+#define STAGE_GLU 1
+#define ACTIVATION ACTIVATION_SWIGLU_CLAMPED
+#define D_MODEL 288
+#define D_FF 176
+#define FORMAT_0 FORMAT_MXFP4
+#define MAX_ROWS 1
+#define BLOCKS 4
+#define WARPS 6
+#define RING_BYTES 16384
+#include "emulator/run_few.h"
