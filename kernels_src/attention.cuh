@@ -65,14 +65,26 @@ enum : u32 {
     WARP_DIMS = 2 * WARP_PAIRS,                     // groups of 8
     HEAD_ROWS = LIST_HEADS > 8 ? 2 : 1,             // of a lane that are heads
 
+    // A cache of 8 bits and a ring of three steps of two tiles: a page's keys and values come as one copy, to
+    // PAGE_ROOM bytes of the ring (layout_kv_page_room).
+    PAGE_ROOM = layout_kv_page_room(KV_IS_Q8, HEAD_DIM),
+    WHOLE_TILES = 3 * SPLIT_TILES,
+    WHOLE_PAGES = (SM_ARCH >= 90 && KV_IS_Q8 && VALUE_PARTS == 1 && TEAM_WARPS > 1 &&
+                   RING_BYTES >= WHOLE_TILES * TILE_PAGES * PAGE_ROOM),
+
     VALUE_ROW_BYTES = VALUE_PARTS > 1 ? 2 * VALUE_DIM : KV_ROW_BYTES,
     VALUE_PIECE_BYTES = VALUE_PARTS > 1 ? KV_PAGE *VALUE_ROW_BYTES : KV_PIECE_BYTES,
     HALF_BYTES = TILE_BYTES / 2, // a tile's keys, or all of its values
     VALUES_BYTES = TILE_PAGES * VALUE_PIECE_BYTES,
     RING_TILES = RING_BYTES / (HALF_BYTES + VALUES_BYTES),
-    RING_HALVES = VALUE_PARTS > 1 ? 2 * RING_TILES : RING_BYTES / HALF_BYTES,
+    RING_HALVES = WHOLE_PAGES       ? 2 * WHOLE_TILES
+                  : VALUE_PARTS > 1 ? 2 * RING_TILES
+                                    : RING_BYTES / HALF_BYTES,
+    KEYS_STEP = WHOLE_PAGES ? PAGE_ROOM : KV_PIECE_BYTES, // from a page's keys in the ring to the next one's
+    VALUES_STEP = WHOLE_PAGES ? PAGE_ROOM : VALUE_PIECE_BYTES,
     IN_PARTS = (RING_HALVES < 2),                              // values in the place of the keys
     STEP_TILES = (TEAM_WARPS > 1 && RING_HALVES >= 4 ? 2 : 1), // that a team takes at once, at most
+    WHOLE_SPLITS = (STEP_TILES >= SPLIT_TILES),                // a step is a split
     // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
     FETCHES_AHEAD = (VALUE_PARTS == 1 && TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
     RING_STEPS = RING_HALVES < 10 ? 4 : 8, // under way, at most
@@ -90,10 +102,11 @@ enum : u32 {
     WEIGHT_ROWS = HEAD_ROWS * 8,
     WEIGHTS_BYTES = TEAM_WARPS > 1 ? WEIGHT_ROWS *TILE_KEYS * 2 : 0, // of a tile
     TOPS_BYTES = TEAM_WARPS > 1 ? TEAM_WARPS * 16 * 4 : 0,           // of a tile
-    WEIGHTS_AT = VALUE_PARTS > 1
-                     ? RING_TILES *(HALF_BYTES + VALUES_BYTES)
-                     : RING_HALVES *HALF_BYTES, // [heads] [TILE_KEYS] f16, units of 16 bytes xor head % 8
-    TOPS_AT = WEIGHTS_AT + STEP_TILES * WEIGHTS_BYTES, // [warp][16 heads]
+    RING_END = WHOLE_PAGES       ? WHOLE_TILES * TILE_PAGES * PAGE_ROOM
+               : VALUE_PARTS > 1 ? RING_TILES *(HALF_BYTES + VALUES_BYTES)
+                                 : RING_HALVES *HALF_BYTES,
+    WEIGHTS_AT = RING_END, // [heads][TILE_KEYS] f16, units of 16 bytes xor head % 8
+    TOPS_AT = WEIGHTS_AT + STEP_TILES * WEIGHTS_BYTES, // [16 heads][warp]
     QUERIES_AT = TOPS_AT + STEP_TILES * TOPS_BYTES,    // 16 rows
     FULL_AT = QUERIES_AT + QUERY_PIECE_BYTES,          // two barriers a step: its keys, its values
     LAST_AT = FULL_AT + RING_STEPS * 2 * 8,
@@ -103,7 +116,7 @@ enum : u32 {
     TEAM_BYTES = ROUND_UP(TOTAL_AT + ACCUMULATOR_BYTES, 128),
     ATTENTION_SHARED_BYTES = TEAMS * TEAM_BYTES,
 };
-static_assert(TEAM_WARPS == 1 || TEAMS == 1, "a team is a warp or a block");
+static_assert(TEAM_WARPS == 1 || (TEAM_WARPS == 4 && TEAMS == 1), "a team is a warp or a block");
 static_assert(TILE_PAGES % TEAM_WARPS == 0, "warps have the same number of pages");
 static_assert(RING_HALVES > 0 && RING_HALVES < 2 * (RING_STEPS + 1), "RING_BYTES");
 static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
@@ -147,8 +160,13 @@ struct TeamWork {
 // ---- the ring ----
 //
 // Halves of tiles, in the order of their use: of a step of one tile or two its keys, then its values.
-// VALUE_PARTS: keys and values, which are of different sizes, have a ring each.
+// VALUE_PARTS: keys and values, which are of different sizes, have a ring each. WHOLE_PAGES: tiles of pages,
+// with their keys and values; a step of one tile takes the place of two.
 
+// Halves of the ring that a step of so many tiles takes.
+DEVICE u32 step_halves(u32 tiles) {
+    return 2 * (WHOLE_PAGES ? (u32)STEP_TILES : tiles);
+}
 // Tiles that are taken together.
 DEVICE u32 step_tiles(const ListPlace &p, u32 tile) {
     return STEP_TILES > 1 && tile + 1 < end_tile(p) ? 2 : 1;
@@ -162,7 +180,7 @@ struct Fetches {
     u32 tile, tiles;       // of the next step
     u32 n_steps, n_halves; // fetched so far
     const u32 *pages;
-    u32 page; // of lane i the number i of the pages that the warp copies: known a step ahead
+    u32 page[STEP_TILES * WARP_PAGES]; // that the warp copies: known a step ahead
 };
 // Page i of those of the next step that the warp copies: of each tile as many as it has scores of.
 DEVICE u32 step_page(const Fetches &f, u32 i) {
@@ -177,24 +195,39 @@ DEVICE KvTile place_tile(const Fetches &f, u32 tile) {
 DEVICE void fetches_look_ahead(Fetches *f) {
     f->tiles = step_tiles(f->place, f->tile);
 #if SM_ARCH >= 90
-    u32 page = MIN(step_page(*f, lane_index()), last_page(*f));
-    f->page = f->pages[MAX(page, f->place.keys.first / KV_PAGE)]; // (tile_page)
+#pragma unroll
+    for (u32 i = 0; i < STEP_TILES * WARP_PAGES; i++) {
+        u32 page = MIN(step_page(*f, i), last_page(*f));
+        f->page[i] = f->pages[MAX(page, f->place.keys.first / KV_PAGE)]; // (tile_page)
+    }
 #endif
+}
+// The numbers of the pages that follow in the list: they are read one step ahead, which the memory may take
+// longer than.
+DEVICE void prefetch_pages(const Fetches &f) {
+#if SM_ARCH >= 90
+    prefetch_l2(f.pages + MIN(f.tile * TILE_PAGES + lane_index() * 32, last_page(f)));
+#endif
+    (void)f;
 }
 DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, u32 stride,
                           Fetches *f) {
-    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, a.rows[p.row].pages + a.list_at, 0};
-    if (n_splits > 0) fetches_look_ahead(f);
+    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, a.rows[p.row].pages + a.list_at, {}};
+    if (n_splits == 0) return;
+    prefetch_pages(*f);
+    fetches_look_ahead(f);
 }
 DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
-    f->n_steps++, f->n_halves += 2 * f->tiles;
+    f->n_steps++, f->n_halves += step_halves(f->tiles);
     f->tile += f->tiles;
-    if (f->tile == end_tile(f->place)) {
+    if (WHOLE_SPLITS || f->tile == end_tile(f->place)) {
         if (--f->left == 0) return;
         f->place.split += f->stride;
         if (f->place.split == f->place.end) {
             next_list(a, &f->place);
             f->pages = a.rows[f->place.row].pages + a.list_at;
+            f->tile = first_tile(f->place);
+            prefetch_pages(*f);
         }
         f->tile = first_tile(f->place);
     }
@@ -202,12 +235,19 @@ DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
 }
 // Tile i of a step of n tiles, before which n_halves were used.
 DEVICE u8 *keys_at(u8 *shared, u32 n_halves, u32 i) {
+    if (WHOLE_PAGES) return shared + (n_halves / 2 % WHOLE_TILES + i) * TILE_PAGES * PAGE_ROOM;
     if (VALUE_PARTS > 1) return shared + (n_halves / 2 + i) % MAX(RING_TILES, 1u) * HALF_BYTES;
     return shared + (n_halves + i) % RING_HALVES * HALF_BYTES;
 }
 DEVICE u8 *values_at(u8 *shared, u32 n_halves, u32 n, u32 i) {
+    if (WHOLE_PAGES) return keys_at(shared, n_halves, i) + KV_PIECE_BYTES;
     if (VALUE_PARTS == 1) return keys_at(shared, n_halves + (IN_PARTS ? 0 : n), i);
     return shared + RING_TILES * HALF_BYTES + (n_halves / 2 + i) % MAX(RING_TILES, 1u) * VALUES_BYTES;
+}
+// WHOLE_PAGES: where a page begins in its room: as far behind a multiple of 128 as in the cache, of which every
+// other head's pages begin in the middle of 128 bytes.
+DEVICE u32 page_begin(u32 kv_head) {
+    return WHOLE_PAGES && (u32)PAGE_ROOM > (u32)KV_PAGE_BYTES ? kv_head % 2 * 64 : 0;
 }
 #if SM_ARCH >= 90
 DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps, u32 is_values) {
@@ -225,16 +265,36 @@ DEVICE void copy_values(u8 *to, const f16 *from, u32 part, BulkBarrier *full) {
     }
 }
 #endif
+#if SM_ARCH >= 90
+// WHOLE_PAGES: the pages of the next step that the warp copies. Behind the last one that is wanted, that one.
+DEVICE void fetch_pages(const BatchAttentionArgs &a, u8 *shared, const Fetches &f) {
+    BulkBarrier *full = step_full(shared, f.n_steps, 0);
+    u32 head = list_kv_head(f.place);
+    u8 *to = keys_at(shared, f.n_halves, 0) + team_warp() * WARP_PAGES * PAGE_ROOM + page_begin(head);
+    if (!is_elected()) return;
+    bulk_barrier_expect(full, f.tiles * WARP_PAGES * KV_PAGE_BYTES);
+#pragma unroll
+    for (u32 i = 0; i < STEP_TILES * WARP_PAGES; i++) {
+        u32 tile = i / WARP_PAGES, room = tile * TILE_PAGES + i % WARP_PAGES;
+        if (tile == 0 || f.tiles > 1)
+            bulk_copy(to + room * PAGE_ROOM, kv_head_page(a.kv, f.page[i], head), KV_PAGE_BYTES, full);
+    }
+}
+#endif
 // Sets off the next step's copies. All threads call it; the halves that were in its place have been used.
 DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 #if SM_ARCH >= 90
+    if (WHOLE_PAGES) {
+        fetch_pages(a, shared, *f);
+        fetches_advance(a, f);
+        return;
+    }
     // A page a warp: one warp that asks for all of them would be what the others wait for.
     BulkBarrier *keys_full = step_full(shared, f->n_steps, 0),
                 *values_full = step_full(shared, f->n_steps, 1);
-    u32 pages[STEP_TILES * WARP_PAGES], n = 0; // the first n are there
+    u32 n = 0; // pages that are there: the first ones
 #pragma unroll
     for (u32 i = 0; i < STEP_TILES * WARP_PAGES; i++) {
-        pages[i] = shuffle(f->page, i);
         n += i / WARP_PAGES < f->tiles && step_page(*f, i) <= last_page(*f);
     }
     if (is_elected()) {
@@ -243,7 +303,7 @@ DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 #pragma unroll
         for (u32 i = 0; i < STEP_TILES * WARP_PAGES; i++) {
             if (i >= n) continue;
-            const f16 *from = kv_head_page(a.kv, pages[i], list_kv_head(f->place));
+            const f16 *from = kv_head_page(a.kv, f->page[i], list_kv_head(f->place));
             u32 tile = i / WARP_PAGES, page = step_page(*f, i) % TILE_PAGES;
             bulk_copy(keys_at(shared, f->n_halves, tile) + page * KV_PIECE_BYTES, from, KV_PIECE_BYTES,
                       keys_full);
@@ -264,7 +324,7 @@ DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 }
 // Whether there is a step to fetch, and room for it: the first n_used halves have been used.
 DEVICE bool may_fetch(const Fetches &f, u32 n_used) {
-    return f.left > 0 && (IN_PARTS || f.n_halves + 2 * f.tiles <= n_used + RING_HALVES);
+    return f.left > 0 && (IN_PARTS || f.n_halves + step_halves(f.tiles) <= n_used + RING_HALVES);
 }
 // As many steps as there is room for.
 DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetches *f) {
@@ -303,6 +363,7 @@ DEVICE void wait_for_keys(u8 *shared, const Fetches &f, const TeamWork &w) {
 // sooner.)
 DEVICE void wait_for_values(u8 *shared, const TeamWork &w) {
 #if SM_ARCH >= 90
+    if (WHOLE_PAGES) return;
     bulk_barrier_wait(step_full(shared, w.n_steps, 1), w.n_steps / RING_STEPS % 2);
 #endif
     (void)shared, (void)w;
@@ -423,11 +484,11 @@ struct Step {
     u32 tile, n;
     bool begins; // the list's first that the team has
 };
-DEVICE u8 *step_keys(u8 *shared, const TeamWork &w, u32 i) {
-    return keys_at(shared, w.n_halves, i);
+DEVICE u8 *step_keys(u8 *shared, const ListPlace &p, const TeamWork &w, u32 i) {
+    return keys_at(shared, w.n_halves, i) + page_begin(list_kv_head(p));
 }
-DEVICE u8 *step_values(u8 *shared, const TeamWork &w, const Step &s, u32 i) {
-    return values_at(shared, w.n_halves, s.n, i);
+DEVICE u8 *step_values(u8 *shared, const ListPlace &p, const TeamWork &w, const Step &s, u32 i) {
+    return values_at(shared, w.n_halves, s.n, i) + page_begin(list_kv_head(p));
 }
 DEVICE bool has_key(const Step &s, u32 key) {
     return key / TILE_KEYS - s.tile < s.n;
@@ -435,8 +496,8 @@ DEVICE bool has_key(const Step &s, u32 key) {
 // The place of a key's entry in the step's tiles.
 DEVICE NewEntry entry_in_step(u8 *shared, const ListPlace &p, const TeamWork &w, const Step &s, u32 key) {
     u32 i = key / TILE_KEYS - s.tile, page = key / KV_PAGE % TILE_PAGES;
-    u8 *keys = step_keys(shared, w, i) + page * KV_PIECE_BYTES,
-       *values = step_values(shared, w, s, i) + page * VALUE_PIECE_BYTES;
+    u8 *keys = step_keys(shared, p, w, i) + page * KEYS_STEP,
+       *values = step_values(shared, p, w, s, i) + page * VALUES_STEP;
     return {keys, values, nullptr, key % KV_PAGE, value_part(p), nullptr};
 }
 
@@ -500,14 +561,14 @@ template <u32 n> DEVICE void share_tops(u8 *shared, float top[n][2]) {
 #pragma unroll
     for (u32 i = 0; i < n; i++) {
         if (lane_index() % 4 > 0) continue;
-        tops[(i * TEAM_WARPS + team_warp()) * 16 + g] = top[i][0];
-        if (HEAD_ROWS > 1) tops[(i * TEAM_WARPS + team_warp()) * 16 + 8 + g] = top[i][1];
+        tops[(i * 16 + g) * TEAM_WARPS + team_warp()] = top[i][0];
+        if (HEAD_ROWS > 1) tops[(i * 16 + 8 + g) * TEAM_WARPS + team_warp()] = top[i][1];
     }
     team_sync();
 #pragma unroll
-    for (u32 i = 0; i < n * TEAM_WARPS; i++) {
-        top[i / TEAM_WARPS][0] = max_f32(top[i / TEAM_WARPS][0], tops[i * 16 + g]);
-        if (HEAD_ROWS > 1) top[i / TEAM_WARPS][1] = max_f32(top[i / TEAM_WARPS][1], tops[i * 16 + 8 + g]);
+    for (u32 i = 0; i < n * HEAD_ROWS; i++) {
+        float4 v = *(const float4 *)(tops + (i / HEAD_ROWS * 16 + i % HEAD_ROWS * 8 + g) * TEAM_WARPS);
+        top[i / HEAD_ROWS][i % HEAD_ROWS] = max_f32(max_f32(v.x, v.y), max_f32(v.z, v.w));
     }
 }
 
@@ -541,23 +602,27 @@ DEVICE void add_values(u8 *shared, const u8 *values, u32 i, const u32 weights[WA
             load_matrix_4(w,
                           weights_at(shared, i, lane_index() % 16 % WEIGHT_ROWS, 2 * p + lane_index() / 16));
         }
-        add_page<WARP_PAIRS, TEAM_WARPS, masked, VALUE_ROW_BYTES>(
-            w, values + p * VALUE_PIECE_BYTES, team_warp(), there - (i32)(p * KV_PAGE), t->out);
+        add_page<WARP_PAIRS, TEAM_WARPS, masked, VALUE_ROW_BYTES>(w, values + p * VALUES_STEP, team_warp(),
+                                                                  there - (i32)(p * KV_PAGE), t->out);
         mma_f16(sum, w, ones);
     }
 }
 
-// Tile i of a step joins the triple, which is put to the scale of `keep` times its own. is_last: of the step,
-// so that some of its values may be missing.
-template <bool is_last>
+// Tile i of a step joins the triple, which is put to the scale of `keep` times its own. is_first: of its
+// split, whose triple is empty. is_last: of the step, so that some of its values may be missing.
+template <bool is_first, bool is_last>
 DEVICE void add_tile_values(u8 *shared, const u8 *values, u32 i, const u32 weights[WARP_PAGES][4], i32 there,
                             const float keep[2], WarpTriple *t) {
+    float sum[4] = {0, 0, 0, 0};
+    if (!is_first) {
 #pragma unroll
-    for (u32 j = 0; j < WARP_DIMS; j++) {
-        t->out[j][0] *= keep[0], t->out[j][1] *= keep[0];
-        if (HEAD_ROWS > 1) t->out[j][2] *= keep[1], t->out[j][3] *= keep[1];
+        for (u32 j = 0; j < WARP_DIMS; j++) {
+            t->out[j][0] *= keep[0], t->out[j][1] *= keep[0];
+            if (HEAD_ROWS > 1) t->out[j][2] *= keep[1], t->out[j][3] *= keep[1];
+        }
+        sum[0] = t->sum[0] * keep[0];
+        if (HEAD_ROWS > 1) sum[2] = t->sum[1] * keep[1];
     }
-    float sum[4] = {t->sum[0] * keep[0], 0, HEAD_ROWS > 1 ? t->sum[1] * keep[1] : 0.0f, 0};
     if (is_last && there < (i32)TILE_KEYS) add_values<true>(shared, values, i, weights, there, sum, t);
     else add_values<false>(shared, values, i, weights, there, sum, t);
     t->sum[0] = sum[0], t->sum[1] = sum[2];
@@ -572,9 +637,10 @@ DEVICE void weigh_tiles(u8 *shared, const float s[n * WARP_PAGES * 2][4], const 
         float base[2];
 #pragma unroll
         for (u32 r = 0; r < HEAD_ROWS; r++) {
-            float larger = max_f32(t->top[r], top[i][r]);
+            bool is_first = WHOLE_SPLITS && i == 0; // of the split: the triple is empty
+            float larger = is_first ? top[i][r] : max_f32(t->top[r], top[i][r]);
             base[r] = base_of(larger);
-            keep[i][r] = exp2_fast(t->top[r] - base[r]);
+            keep[i][r] = is_first ? 0.0f : exp2_fast(t->top[r] - base[r]);
             t->top[r] = larger;
         }
 #pragma unroll
@@ -607,25 +673,29 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
     float s[n * WARP_PAGES * 2][4], top[n][2], keep[n][2];
 #pragma unroll
     for (u32 i = 0; i < n; i++) {
-        keys[i] = step_keys(shared, *w, i);
-        values[i] = step_values(shared, *w, step, i);
+        keys[i] = step_keys(shared, p, *w, i);
+        values[i] = step_values(shared, p, *w, step, i);
         top[i][0] = top[i][1] = -INFINITY_F32;
     }
     score_pages<n * WARP_PAGES>(
         TeamQueries{{shared + QUERIES_AT}},
-        [&](u32 k) { return keys[k / WARP_PAGES] + (warp_page + k % WARP_PAGES) * KV_PIECE_BYTES; }, s);
+        [&](u32 k) { return keys[k / WARP_PAGES] + (warp_page + k % WARP_PAGES) * KEYS_STEP; }, s);
+    u32 first = step.tile * TILE_KEYS;
+    if (first < p.keys.first || first + n * TILE_KEYS - 1 > p.keys.position) {
+#pragma unroll
+        for (u32 i = 0; i < n; i++) {
+            hide_keys<WARP_PAGES, HEAD_ROWS>(rows, first + i * TILE_KEYS + warp_page * KV_PAGE,
+                                             s + i * WARP_PAGES * 2);
+        }
+    }
 #pragma unroll
     for (u32 i = 0; i < n; i++) {
-        u32 first = (step.tile + i) * TILE_KEYS;
-        if (first < p.keys.first || first + TILE_KEYS - 1 > p.keys.position) {
-            hide_keys<WARP_PAGES, HEAD_ROWS>(rows, first + warp_page * KV_PAGE, s + i * WARP_PAGES * 2);
-        }
         raise_tops<WARP_PAGES, HEAD_ROWS>(s + i * WARP_PAGES * 2, top[i]);
     }
     share_tops<n>(shared, top);
-    // All warps have used the keys. One step: a loop would wait for the next one's pages, which have just
-    // been asked for, and one a step is enough.
-    if (FETCHES_AHEAD && may_fetch(*f, w->n_halves + n)) fetch_step(a, shared, f);
+    // All warps have used the keys (WHOLE_PAGES: the step before). One step: a loop would wait for the next
+    // one's pages, which have just been asked for, and one a step is enough.
+    if (FETCHES_AHEAD && may_fetch(*f, w->n_halves + (WHOLE_PAGES ? 0 : n))) fetch_step(a, shared, f);
     if (IN_PARTS) {
         fetch_values(a, shared, f);
         turn_new_heads(a, shared, p, w, step, true);
@@ -635,12 +705,10 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
     if (TEAM_WARPS > 1) team_sync();
     wait_for_values(shared, *w);
     i32 there = (i32)(p.keys.position + 1) - (i32)((step.tile + n - 1) * TILE_KEYS);
-#pragma unroll
-    for (u32 i = 0; i + 1 < n; i++) {
-        add_tile_values<false>(shared, values[i], i, weights[i], TILE_KEYS, keep[i], t);
-    }
-    add_tile_values<true>(shared, values[n - 1], n - 1, weights[n - 1], there, keep[n - 1], t);
-    w->n_steps++, w->n_halves += 2 * n;
+    if (n > 1) add_tile_values<WHOLE_SPLITS, false>(shared, values[0], 0, weights[0], TILE_KEYS, keep[0], t);
+    add_tile_values<WHOLE_SPLITS && n == 1, true>(shared, values[n - 1], n - 1, weights[n - 1], there,
+                                                  keep[n - 1], t);
+    w->n_steps++, w->n_halves += step_halves(n);
     if (FETCHES_AHEAD) return;
     team_sync();
     fill_ring(a, shared, w->n_halves, f);
@@ -650,9 +718,11 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
 DEVICE void attend_split(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, bool begins, Fetches *f,
                          TeamWork *w, WarpTriple *t) {
     triple_clear(t);
-    for (u32 tile = first_tile(p), end = end_tile(p); tile < end;) {
+    u32 tile = first_tile(p), end = end_tile(p);
+    do {
         Step step = {tile, step_tiles(p, tile), begins};
-        bool has_new = has_key(step, p.keys.position) || (MAX_ROWS > 1 && !w->alone);
+        bool has_own = WHOLE_SPLITS ? p.split + 1 == p.end : has_key(step, p.keys.position);
+        bool has_new = has_own || (MAX_ROWS > 1 && !w->alone);
         if (has_new) {
             wait_for_keys(shared, *f, *w);
             wait_for_values(shared, *w);
@@ -663,8 +733,7 @@ DEVICE void attend_split(const BatchAttentionArgs &a, u8 *shared, const ListPlac
         else add_tiles<1>(a, shared, p, step, f, w, t);
         tile += step.n;
         begins = false;
-        if (w->rehearses) break;
-    }
+    } while (!WHOLE_SPLITS && tile < end && !w->rehearses);
 }
 
 // ---- triples in memory ----
@@ -839,12 +908,8 @@ DEVICE void find_fold_steps(float *triples, u32 n, u32 head) {
     if (lane_index() == 0) triple_tops(triples)[head].x = before;
 }
 
-// Folds n triples of shared memory into the first.
+// Folds n triples of shared memory into the first, by the steps that were found.
 DEVICE void fold_triples(float *triples, u32 n) {
-    for (u32 head = team_warp(); head < LIST_HEADS; head += TEAM_WARPS) {
-        find_fold_steps(triples, n, head);
-    }
-    team_sync();
     for (u32 at = team_thread() * 4; at < LIST_HEADS * VALUE_DIM; at += TEAM_THREADS * 4) {
         u32 head = at / VALUE_DIM;
         float4 v = *(const float4 *)(triples + at);
@@ -863,17 +928,30 @@ DEVICE void fold_triples(float *triples, u32 n) {
     team_sync();
 }
 
-// The same as fold_stored, of all of the team's dims.
+// Asks for bytes [first, first + size) of n triples in memory; all are multiples of 16.
+DEVICE void fetch_of_triples(u8 *to, const u8 *from, u32 n, u32 first, u32 size) {
+    for (u32 i = team_thread(); i < n * (size / 16); i += TEAM_THREADS) {
+        u32 at = i / (size / 16) * (TRIPLE_FLOATS * 4) + first + i % (size / 16) * 16;
+        copy_async_16(to + at, from + at);
+    }
+    copy_async_commit();
+}
+
+// The same as fold_stored, of all of the team's dims. Steps are found while the triples' values come.
 DEVICE void fold_in_ring(u8 *shared, const float *from, u32 count, WarpTriple *t) {
     float *triples = (float *)shared;
     for (u32 done = 0; done < count;) {
         u32 kept = done > 0 ? 1 : 0; // the fold so far is the first
         u32 n = MIN(count - done, (u32)FOLD_ROOM - kept);
         const u8 *next = (const u8 *)(from + (u64)done * TRIPLE_FLOATS);
-        for (u32 at = team_thread() * 16; at < n * TRIPLE_FLOATS * 4; at += TEAM_THREADS * 16) {
-            copy_async_16(shared + kept * TRIPLE_FLOATS * 4 + at, next + at);
+        u8 *to = shared + kept * TRIPLE_FLOATS * 4;
+        fetch_of_triples(to, next, n, LIST_HEADS * VALUE_DIM * 4, LIST_HEADS * 8);
+        fetch_of_triples(to, next, n, 0, LIST_HEADS * VALUE_DIM * 4);
+        copy_async_wait<1>();
+        team_sync();
+        for (u32 head = team_warp(); head < LIST_HEADS; head += TEAM_WARPS) {
+            find_fold_steps(triples, kept + n, head);
         }
-        copy_async_commit();
         copy_async_wait<0>();
         team_sync();
         fold_triples(triples, kept + n);
@@ -950,30 +1028,28 @@ DEVICE ListGroups list_groups(const BatchAttentionArgs &a, const ListPlace &p, u
     return g;
 }
 
-// A split's triple joins its group. The team's splits of the list are [begin, end). Returns whether the group
-// is in *t now: else there is more of it to come, or another team folds it.
+// A split's triple t joins its group. The team's splits of the list are [begin, end). Returns whether the
+// group is in *group now: else there is more of it to come, or another team folds it.
 DEVICE bool join_group(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, u32 begin, u32 end,
-                       u32 per, WarpTriple *t, WarpTriple *group) {
+                       u32 per, const WarpTriple &t, WarpTriple *group) {
     u32 list_first = first_split(p.keys), number = p.split / GROUP_SPLITS;
     u32 first = MAX(number * GROUP_SPLITS, list_first), last = MIN((number + 1) * GROUP_SPLITS, p.end);
     bool more = p.split + 1 < MIN(end, last);
     if (begin <= first && end >= last) {
         if (GROUP_IN_REGISTERS) {
-            if (p.split == first) *group = *t;
-            else triple_fold(group, *t);
-            if (!more) *t = *group;
+            triple_fold(group, t);
         } else {
-            accumulate(accumulator(shared, GROUP_AT), *t, p.split == first);
-            if (!more) load_accumulator(accumulator(shared, GROUP_AT), t);
+            accumulate(accumulator(shared, GROUP_AT), t, p.split == first);
+            if (!more) load_accumulator(accumulator(shared, GROUP_AT), group);
         }
         return !more;
     }
     u32 starter = (p.base + first - list_first) / per; // the team that begins it
     float *splits = a.partial + (u64)starter * GROUP_SPLITS * TRIPLE_FLOATS;
-    store_triple(splits + (p.split - first) * TRIPLE_FLOATS, *t, team_warp(), team_warp() == 0);
+    store_triple(splits + (p.split - first) * TRIPLE_FLOATS, t, team_warp(), team_warp() == 0);
     u32 n = MIN(end, last) - MAX(begin, first);
     if (more || !is_last_of(a, shared, starter, n, last - first)) return false;
-    fold_stored(splits, last - first, t, team_warp());
+    fold_stored(splits, last - first, group, team_warp());
     return true;
 }
 
@@ -995,7 +1071,8 @@ DEVICE bool join_total(const BatchAttentionArgs &a, u8 *shared, const ListGroups
 struct ListWork {
     ListPlace place;
     u32 begin, end;
-    u32 n_done; // groups
+    u32 n_done;     // groups
+    u32 inside_end; // the end of the group that the team is in, if it has all of that; else 0
 };
 // What is known of a list before its first split, of things that no stage of the step writes.
 DEVICE void begin_list(const BatchAttentionArgs &a, const ListPlace &p, TeamWork *w) {
@@ -1013,26 +1090,50 @@ DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {
     begin_list(a, p, w);
 }
 
+// Where the next split is the first that the team has of a group. *group: no split yet.
+DEVICE void enter_group(ListWork *l, WarpTriple *group) {
+    const ListPlace &p = l->place;
+    u32 first = p.split / GROUP_SPLITS * GROUP_SPLITS, last = MIN(first + GROUP_SPLITS, p.end);
+    first = MAX(first, first_split(p.keys));
+    l->inside_end = l->begin <= first && l->end >= last ? last : 0;
+    if (GROUP_IN_REGISTERS) triple_clear(group);
+}
+// What is done after most splits: where more of the group follows, of which the team has all, the split's
+// triple is folded. Returns false where end_split is needed.
+DEVICE bool stay_in_group(ListWork *l, const WarpTriple &t, WarpTriple *group) {
+    if (!GROUP_IN_REGISTERS || l->place.split + 1 >= l->inside_end) return false;
+    triple_fold(group, t);
+    l->place.split++;
+    return true;
+}
+
 // After a split, whose triple is in *t: it joins its list, and where that is the list's last, the result is
 // stored. Returns false where there is no more to do, else goes to the next split.
 DEVICE bool end_split(const BatchAttentionArgs &a, u8 *shared, ListWork *l, TeamWork *w, WarpTriple *t,
                       WarpTriple *group) {
+    if (!GROUP_IN_REGISTERS) group = t;
     const ListPlace &p = l->place;
     ListGroups g = list_groups(a, p, l->begin, l->end, w->per); // each time, since registers are few
     bool is_there = first_split(p.keys) + 1 == p.end;
-    if (!is_there && join_group(a, shared, p, l->begin, l->end, w->per, t, group)) {
+    if (is_there) {
+        *group = *t;
+    } else if (join_group(a, shared, p, l->begin, l->end, w->per, *t, group)) {
         u32 number = p.split / GROUP_SPLITS - g.first;
         l->n_done++;
         if (g.n == 1) is_there = true;
-        else if (g.whole) accumulate(accumulator(shared, TOTAL_AT), *t, number == 0);
-        else store_triple(g.in_memory + (u64)number * TRIPLE_FLOATS, *t, team_warp(), team_warp() == 0);
+        else if (g.whole) accumulate(accumulator(shared, TOTAL_AT), *group, number == 0);
+        else store_triple(g.in_memory + (u64)number * TRIPLE_FLOATS, *group, team_warp(), team_warp() == 0);
     }
-    if (++l->place.split < l->end) return true;
-    if (g.n > 1) is_there = join_total(a, shared, g, l->n_done, w->left == 0, t);
-    if (is_there) store_result(a, p, t, team_warp());
+    if (++l->place.split < l->end) {
+        enter_group(l, group);
+        return true;
+    }
+    if (g.n > 1) is_there = join_total(a, shared, g, l->n_done, w->left == 0, group);
+    if (is_there) store_result(a, p, group, team_warp());
     if (w->left == 0) return false;
     next_list(a, &l->place);
     enter_list(a, l, w);
+    enter_group(l, group);
     return true;
 }
 
@@ -1089,10 +1190,11 @@ DEVICE void attention_run(const BatchAttentionArgs &a, u32 team, u8 *shared) {
     fill_ring(a, shared, 0, &f);
     enter_list(a, &l, &w);
     stage_wait();
-    WarpTriple t, group = {};
+    WarpTriple t, group;
+    enter_group(&l, &group);
     do {
         attend_split(a, shared, l.place, l.place.split == l.begin, &f, &w, &t);
-    } while (end_split(a, shared, &l, &w, &t, &group));
+    } while (stay_in_group(&l, t, &group) || end_split(a, shared, &l, &w, &t, &group));
     copy_tile_wait<0>();
 }
 

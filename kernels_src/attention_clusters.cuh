@@ -183,9 +183,12 @@ DEVICE bool end_cluster_split(const BatchAttentionArgs &a, u8 *shared, const Clu
 // All that the block has to do, or of a rehearsal its first step.
 DEVICE void attend_all(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank, ListWork *l,
                        Fetches *f, TeamWork *w, bool in_clusters) {
-    WarpTriple t, group = {};
+    WarpTriple t, group;
+    l->inside_end = 0;
+    if (!in_clusters && !w->rehearses) enter_group(l, &group);
     for (bool more = w->per > 0; more;) { // one copy of what both ways need, since it takes long to compile
         attend_split(a, shared, l->place, l->place.split == l->begin, f, w, &t);
+        if (stay_in_group(l, t, &group)) continue;
         if (in_clusters) more = end_cluster_split(a, shared, g, l, w, &t);
         else more = !w->rehearses && end_split(a, shared, l, w, &t, &group);
     }

@@ -89,7 +89,7 @@ DEVICE u32 longest_part(const RowKeys &row, u32 n) {
 }
 
 DEVICE u32 first_tile(const ListPlace &p) {
-    return MAX(p.split * SPLIT_TILES, p.keys.first / TILE_KEYS);
+    return WINDOW > 0 ? MAX(p.split * SPLIT_TILES, p.keys.first / TILE_KEYS) : p.split * SPLIT_TILES;
 }
 DEVICE u32 end_tile(const ListPlace &p) {
     return MIN((p.split + 1) * SPLIT_TILES, p.keys.position / TILE_KEYS + 1);

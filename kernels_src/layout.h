@@ -345,6 +345,11 @@ LAYOUT_FN unsigned layout_piece_bands(unsigned n_rows, unsigned first_row, unsig
 LAYOUT_FN unsigned layout_kv_piece_bytes(unsigned is_q8, unsigned head_dim) {
     return is_q8 ? KV_PAGE * (head_dim + 2 * CEIL_DIV(head_dim, 256u)) : KV_PAGE * head_dim * 2;
 }
+// Bytes of shared memory for a head's keys and values of a page, so that each begins as far behind a multiple
+// of 128 as it does in the cache. (They are a multiple of 64 bytes there.)
+LAYOUT_FN unsigned layout_kv_page_room(unsigned is_q8, unsigned head_dim) {
+    return ROUND_UP(2 * layout_kv_piece_bytes(is_q8, head_dim), 128u);
+}
 // In a piece whose tokens have row_bytes: bytes to unit `unit` of 16 bytes of a token.
 LAYOUT_FN unsigned layout_kv_sheet_bytes(unsigned row_bytes) {
     return row_bytes % 128 == 0 ? 128 : row_bytes % 64 == 0 ? 64 : row_bytes % 32 == 0 ? 32 : 16;

@@ -525,9 +525,10 @@ static AttentionShape attention_in_parts(const BatchLowering *l, const Op *op, u
 }
 
 // Where all lists find a multiprocessor, its four warps share each tile, in one block, so that the next
-// stage's block fits beside it: three tiles, or four small ones; of a cache of 8 bits with bulk copies
-// (sm_90) five, so that while one step of two tiles is used, the next one has come and the one behind it
-// is on its way. Where not even one fits, its keys and its values take turns. Many rows have two blocks.
+// stage's block fits beside it: three tiles, or four small ones. Of a cache of 8 bits with bulk copies
+// (sm_90) six, where two blocks of that fit: while one step of two tiles is used, the next one has come and
+// the one behind it is on its way, and a page's keys and values are one copy (attention.cuh, WHOLE_PAGES).
+// Else five. Where not even one fits, its keys and its values take turns. Many rows have two blocks.
 // Where heads do not share keys, a warp has a tile and lists of its own (64 rows of 128 keys, Phi-3: 29
 // µs, with four warps a tile 48; 8B, which shares: 18.5 and 13.4).
 static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
@@ -542,9 +543,13 @@ static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
         return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0, 1};
     uint64_t beside = attention_beside(op, 4, 0, 1),
              left = t->shared_bytes_block - min_u64(beside, t->shared_bytes_block);
-    bool has_room = 5 * tile + beside <= half && l->plan->kv_type == KV_TYPE_Q8; // f16 was not measured
-    uint64_t most = t->sm >= 90 && has_room ? 5 : 4;
-    uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, most), 3));
+    bool is_q8 = l->plan->kv_type == KV_TYPE_Q8; // f16 was not measured
+    uint64_t whole = 64ull / KV_PAGE * layout_kv_page_room(is_q8, op->attention.key_dim);
+    bool has_six = t->sm >= 90 && is_q8 && 6 * whole + beside + ATTENTION_RESERVED <= half,
+         has_five = t->sm >= 90 && is_q8 && 5 * tile + beside <= half;
+    if (has_six) tile = whole;
+    uint64_t most = has_six ? 6 : min_u64(ATTENTION_FEW_RING / tile, has_five ? 5 : 4);
+    uint64_t tiles = min_u64(left / tile, max_u64(most, 3));
     uint32_t per_sm = l->size.max_rows <= BATCH_FEW_ROWS_MAX ? 1 : 2, ring = (uint32_t)(tiles * tile);
     if (tiles == 0) ring = (uint32_t)(tile / 2);
     uint32_t blocks = t->multiprocessors * per_sm;

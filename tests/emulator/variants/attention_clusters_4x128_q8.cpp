@@ -19,6 +19,6 @@
 #define BLOCKS_PER_SM 1
 #define TEAMS 1
 #define TEAM_WARPS 4
-#define RING_BYTES 83200
+#define RING_BYTES 101376
 #define GROUPS_MAX 3
 #include "emulator/run_attention.h"

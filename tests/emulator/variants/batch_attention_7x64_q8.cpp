@@ -17,6 +17,8 @@
 #define BLOCKS_PER_SM 1
 #define TEAMS 1
 #define TEAM_WARPS 4
+#ifndef RING_BYTES
 #define RING_BYTES 33792
+#endif
 #define GROUPS_MAX 3
 #include "emulator/run_attention.h"
