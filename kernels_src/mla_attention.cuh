@@ -27,9 +27,9 @@
 // group's are in registers; a prompt's total, which is wanted once in 1,024 keys, in `partial`:
 // [block][groups of 8 dims of all queries][thread]float4.
 //
-// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh; where rows decode mla_list.cuh. Defines:
-// attend.cuh's with N_KV_HEADS 1, WINDOW 0 and HEAD_DIM a multiple of 32; KV_RANK (a multiple of 128),
-// MAX_ROWS, MLA_QUERIES (16 or 32), MLA_BLOCKS; MLA_STRETCHES or GROUPS_MAX.
+// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, where rows decode mla_list.cuh; mla_tasks.cuh.
+// Defines: attend.cuh's with N_KV_HEADS 1, WINDOW 0 and HEAD_DIM a multiple of 32; KV_RANK (a multiple of
+// 128), MAX_ROWS, MLA_QUERIES (16 or 32), MLA_BLOCKS; MLA_STRETCHES or GROUPS_MAX.
 #if !defined(KV_RANK) || !defined(MAX_ROWS) || !defined(MLA_QUERIES) || !defined(MLA_BLOCKS) || \
     KV_RANK % 128 || HEAD_DIM % 32 || N_KV_HEADS != 1 || WINDOW != 0 || MLA_QUERIES % 16
 #error "KV_RANK, MAX_ROWS, MLA_QUERIES, MLA_BLOCKS"
@@ -77,50 +77,7 @@ typedef Triple<OUT_GROUPS> SetTriple; // of 16 queries, a warp's part
 
 // ---- what a block attends to at a time ----
 
-struct MlaTask {
-    const u32 *pages;
-    u32 query, n;       // of [row][head]: the first one, how many
-    u32 position;       // of the first one's row
-    u32 last;           // the sequence's last position in the batch: what lies past it may be anything
-    u32 tile, end_page; // keys, to the end of a tile or of all
-    u32 pair;           // of 16 of the values' dims: the warp's first one
-    bool in_parts;      // it has those of the block's part, else of all
-};
-// Of a query: its row's position. Queries that are not there have the last one's.
-DEVICE u32 query_position(const MlaTask &t, u32 i) {
-    return t.position + (t.query % N_HEADS + MIN(i, t.n - 1)) / N_HEADS;
-}
-
-#ifdef MLA_STRETCHES
-enum : u32 { STRETCH_TASKS = CEIL_DIV(MLA_STRETCHES * N_HEADS, MLA_QUERIES) };
-
-struct MlaWalk {
-    u32 turn;
-};
-// The block's next task. Returns whether there is one.
-DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
-    u32 n_tasks = load_shared_data(&a.batch->n_stretches[a.cut]) * STRETCH_TASKS;
-    while (w->turn * MLA_BLOCKS < n_tasks) {
-        u32 i = w->turn % 2 ? MLA_BLOCKS - 1 - block_index() : block_index();
-        u32 task = w->turn++ * MLA_BLOCKS + i, first = task % STRETCH_TASKS * MLA_QUERIES;
-        if (task >= n_tasks) continue;
-        RowStretch s = a.stretches[task / STRETCH_TASKS];
-        if (first >= s.n_rows * N_HEADS) continue;
-        *t = {s.pages + a.list_at,
-              s.row * N_HEADS + first,
-              MIN(s.n_rows * N_HEADS - first, (u32)MLA_QUERIES),
-              s.position + first / N_HEADS,
-              s.last,
-              0,
-              0,
-              0,
-              false};
-        t->end_page = query_position(*t, t->n - 1) / KV_PAGE + 1;
-        return true;
-    }
-    return false;
-}
-#else
+#ifndef MLA_STRETCHES
 struct MlaWalk {
     MlaList list;
     u32 split; // of the list

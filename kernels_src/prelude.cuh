@@ -575,6 +575,15 @@ DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
                  : "r"(shared_address(row))
                  : "memory");
 }
+#if SM_ARCH >= 90
+// Two such matrices to shared memory, each column as a row there: lanes 0 … 15 give their addresses. (Of d of
+// a product: 8 rows and 8 columns of it, rounded to f16.)
+DEVICE void store_matrix_2_transposed(void *row, u32 a, u32 b) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(shared_address(row)),
+                 "r"(a), "r"(b)
+                 : "memory");
+}
+#endif
 
 // ---- two f16 in a register ----
 
@@ -720,6 +729,7 @@ DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u
 // Of the instructions: registers %0 … of d as text and as operands; a's follow them, then the descriptor.
 #define WGMMA_SUMS_16 "{%0,%1,%2,%3,%4,%5,%6,%7}"
 #define WGMMA_SUMS_32 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
+#define WGMMA_SUMS_40 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19}"
 #define WGMMA_SUMS_64                                                                                     \
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26," \
     "%27,%28,%29,%30,%31}"
@@ -740,9 +750,11 @@ DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u
 #define WGMMA_D8(d, i)                                                                          \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
         "+f"(d[i + 6]), "+f"(d[i + 7])
+#define WGMMA_D4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define WGMMA_D32(d, i) WGMMA_D8(d, i), WGMMA_D8(d, i + 8), WGMMA_D8(d, i + 16), WGMMA_D8(d, i + 24)
 #define WGMMA_D_16(d) WGMMA_D8(d, 0)
 #define WGMMA_D_32(d) WGMMA_D8(d, 0), WGMMA_D8(d, 8)
+#define WGMMA_D_40(d) WGMMA_D8(d, 0), WGMMA_D8(d, 8), WGMMA_D4(d, 16)
 #define WGMMA_D_64(d) WGMMA_D32(d, 0)
 #define WGMMA_D_96(d) WGMMA_D32(d, 0), WGMMA_D8(d, 32), WGMMA_D8(d, 40)
 #define WGMMA_D_128(d) WGMMA_D32(d, 0), WGMMA_D32(d, 32)
@@ -798,14 +810,29 @@ DEVICE MatrixRows matrix_on(MatrixRows m, u32 bytes) {
     return {m.descriptor + (bytes >> 4)};
 }
 
-// d[64][128] = or += a[64][16] b[128][16]^T: 16 dims of rows in shared memory, both (matrix_eights). begin: d
-// is overwritten.
-template <bool begin> DEVICE void warpgroup_multiply_rows(float d[64], MatrixRows a, MatrixRows b) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " WGMMA_SUMS_128
-                 ", %64, %65, %66, 1, 1, 0, 0;"
-                 : WGMMA_D_128(d)
-                 : "l"(a.descriptor), "l"(b.descriptor), "n"(begin ? 0 : 1)
-                 : "memory");
+// d[64][n] = or += a[64][16] b[n][16]^T: 16 dims of rows in shared memory, both (matrix_eights). begin: d is
+// overwritten. a_columns: a is 16 rows of 64 dims, which are d's rows (a sheet of 64; SBO: from eight to
+// eight).
+template <u32 n, bool begin, bool a_columns> struct MultiplyShared;
+#define WARPGROUP_MULTIPLY_SHARED(n, a, b, add, columns)                                          \
+    template <bool begin, bool a_columns> struct MultiplyShared<n, begin, a_columns> {            \
+        static DEVICE void run(float *d, MatrixRows m, MatrixRows other) {                        \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 " WGMMA_SUMS_##n \
+                         ", %" #a ", %" #b ", %" #add ", 1, 1, %" #columns ", 0;"                 \
+                         : WGMMA_D_##n(d)                                                         \
+                         : "l"(m.descriptor), "l"(other.descriptor), "n"(begin ? 0 : 1),          \
+                           "n"(a_columns ? 1 : 0)                                                 \
+                         : "memory");                                                             \
+        }                                                                                         \
+    };
+WARPGROUP_MULTIPLY_SHARED(32, 16, 17, 18, 19)
+WARPGROUP_MULTIPLY_SHARED(40, 20, 21, 22, 23)
+WARPGROUP_MULTIPLY_SHARED(128, 64, 65, 66, 67)
+template <u32 n, bool begin> DEVICE void warpgroup_multiply_rows(float *d, MatrixRows a, MatrixRows b) {
+    MultiplyShared<n, begin, false>::run(d, a, b);
+}
+template <u32 n, bool begin> DEVICE void warpgroup_multiply_columns(float *d, MatrixRows a, MatrixRows b) {
+    MultiplyShared<n, begin, true>::run(d, a, b);
 }
 
 // d[64][n] = or += a[64][16] b[16][n]: 16 rows of n dims in shared memory (matrix_eights); a: as mma_f16.

@@ -241,11 +241,11 @@ DEVICE void begin_scores(u8 *shared, const SpanTeam &team, u32 split, float s[SP
     MatrixRows q = matrix_eights(queries, KV_SHEET, EIGHT_BYTES),
                k = matrix_eights(keys_slot(shared, split), KV_SHEET, EIGHT_BYTES);
     warpgroup_fence();
-    warpgroup_multiply_rows<true>(s, q, k);
+    warpgroup_multiply_rows<SPLIT_KEYS, true>(s, q, k);
 #pragma unroll
     for (u32 step = 1; step < Q_STEPS; step++) {
         u32 on = step * 16 / KV_SHEET * SHEET_EIGHT_BYTES + step * 16 % KV_SHEET * 2;
-        warpgroup_multiply_rows<false>(s, matrix_on(q, on), matrix_on(k, on));
+        warpgroup_multiply_rows<SPLIT_KEYS, false>(s, matrix_on(q, on), matrix_on(k, on));
     }
     warpgroup_commit();
 }

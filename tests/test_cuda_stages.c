@@ -185,6 +185,7 @@ TEST(cuda_stages_are_in_the_readme) {
         note_model(arch_model_build(arch_model_at(i)), KV_TYPE_F16);
     for (uint32_t i = 0; arch_mla_model_at(i); i++)
         note_model(arch_model_build(arch_mla_model_at(i)), KV_TYPE_F16);
+    note_model(arch_model_build(arch_model_named("odd_deepseek2")), KV_TYPE_F16);
     static const char *const states[] = {
         "lfm2", "qwen35",       "nemotron_h",   "granite_hybrid", "nemotron_h_moe", "nemotron_h_latent",
         "deci", "llama4_scout", "muse_glimmer", "alike_qwen2moe"};

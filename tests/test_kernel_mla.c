@@ -250,6 +250,29 @@ static void check_spans(const char *name, Way rows, const Span *span, uint32_t f
     }
 }
 
+// Products of four warps give the bits of those of one.
+static void check_wgmma(const char *variant, const Span *spans, uint32_t n) {
+    Way one = prompts(variant, 90), four = {.attention = stage_of("wgmma", variant, 90)};
+    uint16_t *pool = make_pool(one.attention);
+    size_t row = (size_t)one.attention->n_heads * one.attention->d_model, n_rows = 0;
+    for (uint32_t i = 0; i < n; i++)
+        n_rows += spans[i].n_rows;
+    const uint16_t *out = attend(four, pool, spans, n);
+    TEST_CASE_LABEL("%s, %u rows, the first at %u", four.attention->name, (uint32_t)n_rows,
+                    spans[0].position);
+    CHECK_BYTES_EQ(attend(one, pool, spans, n), n_rows * row * 2, out, n_rows * row * 2);
+    check_row(one.attention, pool, spans[0].sequence, spans[0].position, out);
+}
+
+#define SPANS(...) (const Span[]){__VA_ARGS__}, COUNT_OF(((const Span[]){__VA_ARGS__}))
+
+TEST_SLOW(kernel_mla_spans_by_wgmma, 300) {
+    check_wgmma("4_wide", SPANS({0, 0, 1}));
+    check_wgmma("4_wide", SPANS({0, 1020, 9}, {1, 0, 2}, {2, 63, 1}));
+    check_wgmma("20_sheets", SPANS({1, 120, 11}, {0, 0, 3}, {2, 190, 1}));
+    check_wgmma("20_sheets", SPANS({3, 2047, 3}));
+}
+
 TEST_SLOW(kernel_mla_spans, 300) {
     check_spans("4", few("4", 90), &(Span){3, 1020, 19}, 3);
     check_spans("4", few("4", 90), &(Span){2, 0, 41}, 17);

@@ -409,6 +409,20 @@ DEVICE void load_column(u32 b[4], const void *shared) {
 DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
     load_matrix_4_as("load_matrix_4_transposed", d, row, true);
 }
+#if SM_ARCH >= 90
+DEVICE void store_matrix_2_transposed(void *row, u32 a, u32 b) {
+    struct {
+        void *row;
+        u32 of[2];
+    } mine = {row, {a, b}};
+    const u8 *lanes = emulated_warp_gather("store_matrix_2_transposed", &mine, sizeof mine);
+    if (lane_index() >= 16) return;
+    for (u32 r = 0; r < 8; r++) { // of the matrix that lies in registers
+        memcpy(&mine, lanes + (r * 4 + lane_index() % 8 / 2) * EMULATED_LANE_BYTES, sizeof mine);
+        ((u16 *)row)[r] = (u16)(mine.of[lane_index() / 8] >> lane_index() % 2 * 16);
+    }
+}
+#endif
 
 // ---- two f16 in a register ----
 
@@ -551,16 +565,18 @@ DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u
         warpgroup_multiply_step(n, d, a[step], b, half * 2 + step);
     }
 }
-// The warpgroup's first warp has the first 16 rows of a.
-template <bool begin> DEVICE void warpgroup_multiply_rows(float d[64], MatrixRows a, MatrixRows b) {
+// The warpgroup's first warp has the first 16 rows of a. value(row, k): of it.
+template <u32 n, bool begin, class Value>
+DEVICE void warpgroup_multiply_shared(const char *name, float *d, Value value, MatrixRows b) {
     u32 mine[4], lane = lane_index(), first = warp_index() % 4 * 16 + lane / 4;
     float rows[2][16];
     u16 cols[2][16];
     for (u32 i = 0; i < 4; i++) {
-        memcpy(&mine[i], matrix_unit(a, first + i % 2 * 8, i / 2) + lane % 4 * 2, 4);
+        u32 row = first + i % 2 * 8, k = i / 2 * 8 + lane % 4 * 2;
+        mine[i] = (u32)value(row, k) | (u32)value(row, k + 1) << 16;
     }
-    emulated_mma_rows("warpgroup_multiply_rows", mine, rows);
-    for (u32 j = 0; j < 16; j++) {
+    emulated_mma_rows(name, mine, rows);
+    for (u32 j = 0; j < n / 8; j++) {
         for (u32 i = 0; i < 2; i++) {
             if (begin) d[j * 4 + i] = d[j * 4 + 2 + i] = 0;
             for (u32 k = 0; k < 16; k += 8) {
@@ -569,6 +585,14 @@ template <bool begin> DEVICE void warpgroup_multiply_rows(float d[64], MatrixRow
         }
         emulated_mma_sums(d + j * 4, rows, cols);
     }
+}
+template <u32 n, bool begin> DEVICE void warpgroup_multiply_rows(float *d, MatrixRows a, MatrixRows b) {
+    auto value = [&](u32 row, u32 k) { return matrix_unit(a, row, k / 8)[k % 8]; };
+    warpgroup_multiply_shared<n, begin>("warpgroup_multiply_rows", d, value, b);
+}
+template <u32 n, bool begin> DEVICE void warpgroup_multiply_columns(float *d, MatrixRows a, MatrixRows b) {
+    auto value = [&](u32 row, u32 k) { return matrix_unit(a, k, row / 8)[row % 8]; };
+    warpgroup_multiply_shared<n, begin>("warpgroup_multiply_columns", d, value, b);
 }
 template <u32 n, bool begin> DEVICE void warpgroup_multiply_by_rows(float *d, const u32 a[4], MatrixRows b) {
     u32 lane = lane_index();

@@ -40,7 +40,12 @@ void run(const void *args) {
 }
 const StageInfo info = mla_fold_info;
 #else
+#include "../kernels_src/mla_tasks.cuh"
+#if defined(STAGE_MLA_WGMMA)
+#include "../kernels_src/mla_attention_wgmma.cuh"
+#else
 #include "../kernels_src/mla_attention.cuh"
+#endif
 void run(const void *args) {
     mla_attention(*(const MlaAttentionArgs *)args);
 }

@@ -95,6 +95,16 @@ static const ArchModel mla_models[] = {
               KEY_U32("attention.key_length", KEY), KEY_U32("attention.value_length", VALUE),
               KEY_U32("attention.head_count_kv", 4), KEY_U32("rope.dimension_count", TURNED), KEYS_YARN(0.0707)}},
 };
+
+// Entries of five sheets of 64 dims, so that prompts go by wgmma; heads that do not fill its columns evenly.
+const ArchModel arch_odd_mla =
+    {"odd-deepseek2", "deepseek2", SIZES(2, 5, 1, 320, 64, 8), .dtype = DTYPE_Q8_0, .dense_layers = 2,
+     .dense_ff = 160, .shared_ff = 128, .n_tokens = TOKENS, TENSORS(lite),
+     .mla = {.q_rank = Q_LOW, .kv_rank = 256, .key_dim = 128, .value_dim = 64, .turned = 64},
+     .keys = {EPS_1E6, KEYS_EXPERTS(2, 8, 3), KEY_U32("attention.kv_lora_rank", 256),
+              KEY_U32("attention.key_length", 320), KEY_U32("attention.value_length", 256),
+              KEY_U32("attention.key_length_mla", 128), KEY_U32("attention.value_length_mla", 64),
+              KEY_U32("rope.dimension_count", 64), KEYS_YARN(0.0707)}};
 // clang-format on
 
 const ArchModel *arch_mla_model_at(uint32_t index) {

@@ -19,7 +19,7 @@
     ROW(olmo2) ROW(exaone4) ROW(granitemoe_shared) ROW(bailingmoe2) ROW(ernie4_5_moe)
 #define ARCH_MLA_MODEL_NAMES(ROW) \
     ROW(deepseek2_lite) ROW(deepseek2_groups) ROW(deepseek2_v3) ROW(deepseek2_glm) ROW(deepseek2_dense) \
-    ROW(deepseek2_older)
+    ROW(deepseek2_older) ROW(odd_deepseek2)
 // Those of arch_state_models.c that the GPU runs.
 #define ARCH_STATE_MODEL_NAMES(ROW) \
     ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid) ROW(qwen35moe) ROW(qwen3next) ROW(lfm2moe) \

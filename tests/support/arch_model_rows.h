@@ -165,7 +165,7 @@ enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_LONG = 512, CONTEXT_LE
     .experts = n_experts
 #define EPS_RMS KEY_F32("attention.layer_norm_rms_epsilon", 1e-5)
 
-extern const ArchModel arch_odd_gemma4, arch_alike_qwen2moe;
+extern const ArchModel arch_odd_gemma4, arch_odd_mla, arch_alike_qwen2moe;
 
 // The models of arch_family_models.c; NULL past the end.
 const ArchModel *arch_family_model_at(uint32_t index);

@@ -452,6 +452,7 @@ const ArchModel *arch_model_named(const char *name) {
     }
     if (is_named(&arch_odd_gemma4, name)) return &arch_odd_gemma4;
     if (is_named(&arch_alike_qwen2moe, name)) return &arch_alike_qwen2moe;
+    if (is_named(&arch_odd_mla, name)) return &arch_odd_mla;
     for (uint32_t i = 0; arch_meta_model_at(i); i++) {
         if (is_named(arch_meta_model_at(i), name)) return arch_meta_model_at(i);
     }

@@ -366,19 +366,19 @@ static bool check_mla_attention(const BatchLowering *l, const BatchStage *s, Err
 }
 
 // A block a multiprocessor, which has nearly all of its shared memory.
-static void define_mla_heads(StrBuf *b, const BatchLowering *l, const Op *op) {
+static void define_mla_heads(StrBuf *b, const BatchLowering *l, const Op *op, uint32_t queries) {
     define_heads(b, op);
     define(b, "N_KV_HEADS", 1);
     define(b, "WINDOW", 0);
     define(b, "KV_RANK", op->attention.value_dim);
-    define(b, "MLA_QUERIES", mla_queries_of(l, op));
+    define(b, "MLA_QUERIES", queries);
     define(b, "MLA_BLOCKS", l->target->multiprocessors);
 }
 
 static void define_mla_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[MLA_ATTENTION_ATTENTION];
     uint32_t groups = (uint32_t)div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
-    define_mla_heads(b, l, op);
+    define_mla_heads(b, l, op, mla_queries_of(l, op));
     define(b, "GROUPS_MAX", groups);
     uint64_t floats =
         layout_mla_partial_floats(op->attention.n_heads, op->attention.value_dim, mla_queries_of(l, op),
@@ -386,20 +386,42 @@ static void define_mla_attention(StrBuf *b, const BatchLowering *l, const BatchS
     batch_need(l, floats * sizeof(float), 0);
 }
 
+// Whether prompts' attention is mla_attention_wgmma.cuh's, whose rings of entries have room for two tiles of
+// 64. Its queries a task, and rows a stretch: with a multiple of 4 heads, a multiple of these.
+enum { MLA_WGMMA_QUERIES = 40, MLA_WGMMA_STRETCH_ROWS = 10 };
+
+static bool mla_by_wgmma(const BatchLowering *l, const Op *op) {
+    uint32_t key_dim = op->attention.key_dim;
+    uint64_t entry = key_dim * sizeof(uint16_t), weights = 2ull * MLA_WGMMA_QUERIES * 64 * sizeof(uint16_t);
+    return lower_has_wgmma(l->target) && key_dim % 64 == 0 &&
+           (MLA_WGMMA_QUERIES + 2 * 64) * entry + weights + 4096 <= l->target->shared_bytes_block;
+}
+static bool uses_mla_wgmma(const BatchLowering *l, const BatchStage *s) {
+    return mla_by_wgmma(l, s->attention);
+}
+static bool uses_mla_mma(const BatchLowering *l, const BatchStage *s) {
+    return !uses_mla_wgmma(l, s);
+}
+
 enum { MLA_STRETCH_ROWS = 8 }; // with 4 heads or more, a multiple of 32 queries
 
 static StretchCut mla_stretches(const BatchLowering *l, const BatchStage *s) {
-    (void)l, (void)s;
-    return (StretchCut){.rows = MLA_STRETCH_ROWS};
+    return (StretchCut){.rows = mla_by_wgmma(l, s->attention) ? MLA_WGMMA_STRETCH_ROWS : MLA_STRETCH_ROWS};
 }
 
-static void define_mla_stretches(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+static void define_mla_tasks(StrBuf *b, const BatchLowering *l, const BatchStage *s, uint32_t queries,
+                             uint32_t stretch_rows) {
     const Op *op = s->ops[MLA_ATTENTION_ATTENTION];
-    define_mla_heads(b, l, op);
-    define(b, "MLA_STRETCHES", MLA_STRETCH_ROWS);
-    uint64_t floats =
-        layout_mla_total_floats(op->attention.value_dim, mla_queries_of(l, op), l->target->multiprocessors);
+    define_mla_heads(b, l, op, queries);
+    define(b, "MLA_STRETCHES", stretch_rows);
+    uint64_t floats = layout_mla_total_floats(op->attention.value_dim, queries, l->target->multiprocessors);
     batch_need(l, floats * sizeof(float), 0);
+}
+static void define_mla_stretches(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    define_mla_tasks(b, l, s, mla_queries_of(l, s->ops[MLA_ATTENTION_ATTENTION]), MLA_STRETCH_ROWS);
+}
+static void define_mla_stretches_wgmma(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    define_mla_tasks(b, l, s, MLA_WGMMA_QUERIES, MLA_WGMMA_STRETCH_ROWS);
 }
 
 static void bind_mla_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -426,7 +448,7 @@ static uint32_t mla_attention_results(const BatchStage *s, const BatchBuffers *b
 const BatchType batch_mla_attention = {
     .kernel = "mla_attention",
     .name = "attention over a compressed cache",
-    .files = {FILES_MLA, "mla_list.cuh", "mla_attention.cuh"},
+    .files = {FILES_MLA, "mla_list.cuh", "mla_tasks.cuh", "mla_attention.cuh"},
     .cost = 60,
     .reads = 1 << MLA_ATTENTION_ATTENTION,
     .define = define_mla_attention,
@@ -458,11 +480,25 @@ const BatchType batch_mla_fold_many = {
 const BatchType batch_mla_stretches = {
     .kernel = "mla_attention",
     .name = "attention of prompts over a compressed cache",
-    .files = {FILES_MLA, "mla_attention.cuh"},
+    .files = {FILES_MLA, "mla_tasks.cuh", "mla_attention.cuh"},
     .cost = 60,
     .reads = 1 << MLA_ATTENTION_ATTENTION,
+    .is_needed = uses_mla_mma,
     .stretches = mla_stretches,
     .define = define_mla_stretches,
+    .bind = bind_mla_attention,
+    .results = mla_attention_results,
+};
+
+const BatchType batch_mla_stretches_wgmma = {
+    .kernel = "mla_attention",
+    .name = "attention of prompts over a compressed cache, four warps a product",
+    .files = {FILES_MLA, "mla_tasks.cuh", "mla_attention_wgmma.cuh"},
+    .cost = 100,
+    .reads = 1 << MLA_ATTENTION_ATTENTION,
+    .stretches = mla_stretches,
+    .is_needed = uses_mla_wgmma,
+    .define = define_mla_stretches_wgmma,
     .bind = bind_mla_attention,
     .results = mla_attention_results,
 };
@@ -530,6 +566,7 @@ const BatchBlock batch_block_mla_attention = {
         {&batch_mla_fold, MLA_ATTENTION_ATTENTION, BODY_FEW, false},
         {&batch_mla_fold_many, MLA_ATTENTION_ATTENTION, BODY_MANY, false},
         {&batch_mla_stretches, MLA_ATTENTION_ATTENTION, BODY_PROMPT, false},
+        {&batch_mla_stretches_wgmma, MLA_ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_mla_values, MLA_ATTENTION_VALUES, BODY_FEW, false},
         {&batch_mla_values_many, MLA_ATTENTION_VALUES, BODY_TOGETHER, false}},
     .link = link_mla_attention,

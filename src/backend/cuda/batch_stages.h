@@ -342,6 +342,7 @@ struct BatchType {
     TYPE(mla_fold)          \
     TYPE(mla_fold_many)     \
     TYPE(mla_stretches)     \
+    TYPE(mla_stretches_wgmma) \
     TYPE(mla_values)        \
     TYPE(mla_values_many)   \
     TYPE(attention_gate)    \
