@@ -184,8 +184,9 @@ struct QueryPiece {
 #ifdef KV_Q8
 // Two of four codes as f16: their bytes with 0x64 above them are 1024 + 128 + code.
 enum : u32 { CODES_01 = 0x4140, CODES_23 = 0x4342, CODES_02 = 0x4240, CODES_13 = 0x4341 };
-DEVICE u32 codes_f16(u32 codes, u32 which) {
-    return add_f16x2(permute_bytes(codes, 0x64646464, which), 0xE480E480);
+enum : u32 { CODES_ABOVE = 0x64646464 };
+DEVICE u32 codes_f16(u32 codes, u32 which, u32 above = CODES_ABOVE) {
+    return add_f16x2(permute_bytes(codes, above, which), 0xE480E480);
 }
 DEVICE u32 scales_of(const u8 *piece, u32 token) { // of two neighbours
     return *(const u32 *)(piece + layout_kv_scale_at(HEAD_DIM, token));

@@ -27,13 +27,15 @@
 //
 // The group's values are in registers, its largest scores and sums in shared memory with the total's. The
 // total's values, which are wanted once in 1,024 keys, are in `partial`; a part leaves each group's triple
-// there instead (span_parts.cuh). Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, span_parts.cuh.
-// Defines: attend.cuh's (not KV_Q8), MAX_ROWS, HAS_SINKS, SPAN_BLOCKS.
+// there instead (span_parts.cuh).
+//
+// KV_Q8: what products take lies in shared memory as it does with a cache of f16. Four warps convert it, and
+// fetch it and the queries besides (span_codes.cuh); teams multiply scores by their keys' scales.
+//
+// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, span_parts.cuh, span_codes.cuh.
+// Defines: attend.cuh's, MAX_ROWS, HAS_SINKS, SPAN_BLOCKS.
 #if !defined(MAX_ROWS) || !defined(SPAN_BLOCKS)
 #error "MAX_ROWS, SPAN_BLOCKS"
-#endif
-#ifdef KV_Q8
-#error "a cache of f16"
 #endif
 
 enum : u32 {
@@ -50,16 +52,34 @@ enum : u32 {
     QUERIES = TEAMS / DIM_PARTS * 64,
     STRETCH_ROWS = layout_stretch_rows(N_HEADS, N_KV_HEADS, QUERIES),
 
-    KV_SHEET = layout_kv_sheet_bytes(KV_ROW_BYTES) / 2, // dims
-    EIGHT_BYTES = 8 * KV_ROW_BYTES,                     // of eight tokens
-    SHEET_EIGHT_BYTES = 8 * KV_SHEET * 2,               // of a sheet's
+    // Keys, values and queries as products take them, tokens of f16.
+    PIECE_BYTES = QUERY_PIECE_BYTES,
+    KV_SHEET = layout_kv_sheet_bytes(QUERY_ROW_BYTES) / 2, // dims
+    EIGHT_BYTES = 8 * QUERY_ROW_BYTES,                     // of eight tokens
+    SHEET_EIGHT_BYTES = 8 * KV_SHEET * 2,                  // of a sheet's
     SPLIT_PAGES = SPLIT_KEYS / KV_PAGE,
-    HALF_BYTES = SPLIT_PAGES * KV_PIECE_BYTES, // a split's keys, or its values
+    HALF_BYTES = SPLIT_PAGES * PIECE_BYTES, // a split's keys, or its values
     Q_BYTES = QUERIES * HEAD_DIM * 2,
     Q_SLOTS = HEAD_DIM > 128 ? 1 : 2,
-    Q_WARPS = 2, // that fetch queries
     SUMS_BYTES = MULTIPLY_WARPS * 16 * 8,
-    HALVES_FIT = MIN((SHARED_BYTES_MAX - Q_SLOTS * Q_BYTES - 2 * SUMS_BYTES - 256) / HALF_BYTES, 6u),
+#ifdef KV_Q8
+    FILL_WARPS = CODE_WARPS, // that bring keys and values
+    Q_WARPS = CODE_WARPS,    // that fetch queries
+    CODE_RINGS = CODE_WARPS,
+    CODES_BYTES = CODE_RINGS * CODE_RING_BYTES,
+    SCALES_BYTES = KEY_SCALES_BYTES, // beside a slot of keys
+#else
+    FILL_WARPS = 1,
+    Q_WARPS = 2,
+    CODE_SLOTS = 0,
+    CODE_RINGS = 0,
+    CODES_BYTES = 0,
+    SCALES_BYTES = 0,
+#endif
+    HALVES_FIT = MIN((SHARED_BYTES_MAX - Q_SLOTS * Q_BYTES - 2 * SUMS_BYTES - CODES_BYTES - 3 * SCALES_BYTES -
+                      256 - CODE_RINGS * CODE_SLOTS * 8) /
+                         HALF_BYTES,
+                     6u),
     KEY_SLOTS = (HALVES_FIT + 1) / 2,
     VALUE_SLOTS = HALVES_FIT / 2 * SPLIT_TILES, // of a tile
     VALUES_BYTES = HALF_BYTES / SPLIT_TILES,
@@ -68,11 +88,14 @@ enum : u32 {
     // {largest score, sum} of each row's group and total, which would be too many registers
     GROUP_SUMS_AT = Q_AT + Q_SLOTS * Q_BYTES,
     TOTAL_SUMS_AT = GROUP_SUMS_AT + SUMS_BYTES,
-    BARRIERS_AT = TOTAL_SUMS_AT + SUMS_BYTES,
-    SPAN_SHARED_BYTES = BARRIERS_AT + (2 * KEY_SLOTS + 2 * VALUE_SLOTS + 2 * Q_SLOTS) * 8,
+    SCALES_AT = TOTAL_SUMS_AT + SUMS_BYTES,
+    CODES_AT = SCALES_AT + KEY_SLOTS * SCALES_BYTES,
+    BARRIERS_AT = CODES_AT + CODES_BYTES,
+    SPAN_SHARED_BYTES =
+        BARRIERS_AT + (2 * KEY_SLOTS + 2 * VALUE_SLOTS + 2 * Q_SLOTS + CODE_RINGS * CODE_SLOTS) * 8,
     // Of 168 that a launch gives each. (A team waits for what others do not give up, for ever.)
-    KEPT_REGISTERS = 24,
-    TAKEN_REGISTERS = 240,
+    KEPT_REGISTERS = KV_IS_Q8 ? 40 : 24,
+    TAKEN_REGISTERS = KV_IS_Q8 ? 232 : 240,
 };
 static_assert(TEAMS * TAKEN_REGISTERS + KEPT_REGISTERS <= (TEAMS + 1) * 168, "as many are given as taken");
 static_assert(VALUE_SLOTS > 0, "a split's keys and values fit");
@@ -83,14 +106,18 @@ struct SpanBarriers {
     BulkBarrier keys_full[KEY_SLOTS], keys_read[KEY_SLOTS];
     BulkBarrier values_full[VALUE_SLOTS], values_read[VALUE_SLOTS];
     BulkBarrier queries_full[Q_SLOTS], queries_read[Q_SLOTS];
+#ifdef KV_Q8
+    BulkBarrier codes_full[CODE_RINGS][CODE_SLOTS];
+#endif
 };
 DEVICE SpanBarriers *span_barriers(u8 *shared) {
     return (SpanBarriers *)(shared + BARRIERS_AT);
 }
 
-// Slots are used one after the other: the n-th use.
+// Slots are used one after the other: the n-th use. (Of a single slot the compiler would work out all places
+// ahead, more than there are registers: it does not know that n is small.)
 DEVICE u8 *keys_slot(u8 *shared, u32 n) {
-    return shared + n % KEY_SLOTS * HALF_BYTES;
+    return shared + (KEY_SLOTS > 1 ? n % KEY_SLOTS : n >> 31) * HALF_BYTES;
 }
 DEVICE u8 *values_slot(u8 *shared, u32 n) {
     return shared + VALUES_AT + n % VALUE_SLOTS * VALUES_BYTES;
@@ -155,6 +182,101 @@ template <class Run> DEVICE void for_each_task(const BatchAttentionArgs &a, u32 
 
 // ---- fetching ----
 
+// A page of a split. (tile_page)
+DEVICE u32 split_page(const SpanTask &t, u32 split, u32 i) {
+    u32 first = row_keys(t.position).first / KV_PAGE;
+    return t.pages[MAX(MIN(split * SPLIT_PAGES + i, t.last / KV_PAGE), first)];
+}
+
+// The block's n-th task's queries, by Q_WARPS warps of which this is `warp`: they are asked for, and come.
+DEVICE void ask_queries(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, u32 warp, u32 n) {
+    enum : u32 { UNITS = HEAD_DIM / 8 };
+    u8 *to = queries_slot(shared, n);
+    wait_read(span_barriers(shared)->queries_read, n);
+#pragma unroll 1
+    for (u32 i = warp * WARP + lane_index(); i < QUERIES * UNITS; i += Q_WARPS * WARP) {
+        SpanQuery q = span_query(t, i / UNITS);
+        u8 *unit = to + query_row_at(i / UNITS, i % UNITS);
+        if (q.is_there) copy_async_16(unit, a.q + ((u64)q.row * N_HEADS + q.head) * HEAD_DIM + i % UNITS * 8);
+        else *(uint4 *)unit = {0, 0, 0, 0};
+    }
+    copy_async_commit();
+}
+DEVICE void wait_for_queries(u8 *shared, u32 n) {
+    copy_async_wait<0>();
+    bulk_copy_fence();
+    warp_sync();
+    arrive_at(span_barriers(shared)->queries_full, n);
+}
+
+#ifdef KV_Q8
+// Pieces of a task that a warp converts: of each split the keys of both tiles, then their values.
+struct CodePages {
+    u32 of[SPLIT_TILES];
+};
+DEVICE CodePages code_pages(const SpanTask &t, u32 split, u32 warp) {
+    CodePages pages;
+#pragma unroll
+    for (u32 tile = 0; tile < SPLIT_TILES; tile++) {
+        pages.of[tile] = split_page(t, split, tile * TILE_PAGES + warp);
+    }
+    return pages;
+}
+DEVICE const f16 *code_piece(const BatchAttentionArgs &a, const SpanTask &t, const CodePages &pages, u32 i) {
+    return kv_head_page(a.kv, pages.of[i % SPLIT_TILES], list_kv_head(t.list)) +
+           i / SPLIT_TILES * (KV_PIECE_BYTES / 2);
+}
+DEVICE float *key_scales(u8 *shared, u32 n) {
+    return (float *)(shared + SCALES_AT + n % KEY_SLOTS * SCALES_BYTES);
+}
+
+// The block's n-th task's keys, values and queries, by CODE_WARPS warps.
+DEVICE void convert_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, u32 warp, u32 n,
+                         CodeRing *ring, u32 *n_splits) {
+    enum : u32 { PIECES = 2 * SPLIT_TILES };
+    SpanBarriers *b = span_barriers(shared);
+    u32 first = first_split(t), end = end_split(t);
+    CodePages pages = code_pages(t, first, warp);
+#pragma unroll
+    for (u32 i = 0; i < CODE_SLOTS; i++) {
+        ask_codes(*ring, (ring->slot + i) % CODE_SLOTS, code_piece(a, t, pages, i));
+    }
+#pragma unroll 1
+    for (u32 split = first; split < end; split++) {
+        bool more = split + 1 < end;
+        u32 use = (*n_splits)++;
+        CodePages next = pages;
+        if (more) next = code_pages(t, split + 1, warp);
+#pragma unroll
+        for (u32 i = 0; i < PIECES; i++) {
+            u32 tile = i % SPLIT_TILES, tile_use = use * SPLIT_TILES + tile, ahead = i + CODE_SLOTS;
+            bool is_value = i >= SPLIT_TILES;
+            if (is_value) wait_read(b->values_read, tile_use);
+            else if (tile == 0) wait_read(b->keys_read, use);
+            u32 slot = next_codes(ring);
+            const u8 *codes = codes_slot(*ring, slot);
+            if (is_value) {
+                u32 key = split * SPLIT_KEYS + tile * TILE_KEYS + warp * KV_PAGE + lane_token();
+                spread_values(codes, values_slot(shared, tile_use) + warp * PIECE_BYTES, key <= t.last);
+            } else {
+                u32 page = tile * TILE_PAGES + warp;
+                spread_keys(codes, keys_slot(shared, use) + page * PIECE_BYTES,
+                            key_scales(shared, use) + page * KV_PAGE);
+            }
+            if (ahead < PIECES) ask_codes(*ring, slot, code_piece(a, t, pages, ahead));
+            else if (more) ask_codes(*ring, slot, code_piece(a, t, next, ahead - PIECES));
+            if (!is_value && tile + 1 < SPLIT_TILES) continue; // keys of both tiles are there at once
+            bulk_copy_fence();
+            warp_sync();
+            if (is_value) arrive_at(b->values_full, tile_use);
+            else arrive_at(b->keys_full, use);
+            if (!is_value && split == first) ask_queries(a, t, shared, warp, n);
+        }
+        if (split == first) wait_for_queries(shared, n);
+        pages = next;
+    }
+}
+#else
 // Of n pages that lanes have, the first one lane `first`.
 DEVICE void fetch_pages(u8 *to, const f16 *from, u32 first, u32 n, BulkBarrier *full) {
     u32 page = lane_index() - first;
@@ -163,19 +285,14 @@ DEVICE void fetch_pages(u8 *to, const f16 *from, u32 first, u32 n, BulkBarrier *
     if (page < n) bulk_copy(to + page * KV_PIECE_BYTES, from, KV_PIECE_BYTES, full);
 }
 
-// The page of a split that this lane copies. (tile_page)
-DEVICE u32 split_page(const SpanTask &t, u32 split) {
-    u32 first = row_keys(t.position).first / KV_PAGE;
-    return t.pages[MAX(MIN(split * SPLIT_PAGES + lane_index() % SPLIT_PAGES, t.last / KV_PAGE), first)];
-}
-
 DEVICE void fetch_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, u32 *n_splits) {
     SpanBarriers *b = span_barriers(shared);
-    u32 end = end_split(t), next = split_page(t, first_split(t));
+    u32 end = end_split(t), page_lane = lane_index() % SPLIT_PAGES,
+        next = split_page(t, first_split(t), page_lane);
 #pragma unroll 1
     for (u32 split = first_split(t); split < end; split++) {
         u32 page = next, n_pages = MIN(t.last / KV_PAGE - split * SPLIT_PAGES + 1, (u32)SPLIT_PAGES);
-        if (split + 1 < end) next = split_page(t, split + 1);
+        if (split + 1 < end) next = split_page(t, split + 1, page_lane);
         const f16 *from = kv_head_page(a.kv, page, list_kv_head(t.list));
         u32 use = (*n_splits)++;
         wait_read(b->keys_read, use);
@@ -190,26 +307,11 @@ DEVICE void fetch_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *share
         }
     }
 }
-
-// The block's n-th task's queries, by Q_WARPS warps of which this is `warp`.
 DEVICE void fetch_queries(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, u32 warp, u32 n) {
-    enum : u32 { UNITS = HEAD_DIM / 8 };
-    SpanBarriers *b = span_barriers(shared);
-    u8 *to = queries_slot(shared, n);
-    wait_read(b->queries_read, n);
-#pragma unroll 1
-    for (u32 i = warp * WARP + lane_index(); i < QUERIES * UNITS; i += Q_WARPS * WARP) {
-        SpanQuery q = span_query(t, i / UNITS);
-        u8 *unit = kv_row(to, i / UNITS, i % UNITS);
-        if (q.is_there) copy_async_16(unit, a.q + ((u64)q.row * N_HEADS + q.head) * HEAD_DIM + i % UNITS * 8);
-        else *(uint4 *)unit = {0, 0, 0, 0};
-    }
-    copy_async_commit();
-    copy_async_wait<0>();
-    bulk_copy_fence();
-    warp_sync();
-    arrive_at(b->queries_full, n);
+    ask_queries(a, t, shared, warp, n);
+    wait_for_queries(shared, n);
 }
+#endif
 
 // ---- a team ----
 
@@ -260,7 +362,7 @@ DEVICE void begin_values(u8 *shared, const SpanTeam &team, u32 tile, const u32 w
     warpgroup_multiply_by_rows<PART_DIMS, begin>(out, weights[0], v);
 #pragma unroll
     for (u32 p = 1; p < TILE_PAGES; p++) {
-        warpgroup_multiply_by_rows<PART_DIMS, false>(out, weights[p], matrix_on(v, p * KV_PIECE_BYTES));
+        warpgroup_multiply_by_rows<PART_DIMS, false>(out, weights[p], matrix_on(v, p * PIECE_BYTES));
     }
     warpgroup_commit();
 }
@@ -294,10 +396,11 @@ DEVICE void weigh_tile(const float s[2 * TILE_PAGES][4], SpanSums *split, u32 we
 }
 
 // Waits for the values of a tile of the split at key `first`. Those behind the sequence's last position may
-// be anything, and 0 times infinity is not 0: they become zeros.
+// be anything, and 0 times infinity is not 0: they become zeros. (Of codes they are: spread_values.)
 DEVICE void wait_for_values(const SpanTask &t, u32 first, u32 tile, u8 *shared, const SpanTeam &team) {
     enum : u32 { UNITS = HEAD_DIM / 8 };
     u32 use = team.split * SPLIT_TILES + tile, there = t.last + 1 - MIN(first + tile * TILE_KEYS, t.last + 1);
+    if (KV_IS_Q8) there = TILE_KEYS;
     wait_full(span_barriers(shared)->values_full, use);
     if (there >= TILE_KEYS) return;
     for (u32 i = there * UNITS + team_thread(); i < TILE_KEYS * UNITS; i += TEAM_THREADS) {
@@ -309,25 +412,24 @@ DEVICE void wait_for_values(const SpanTask &t, u32 first, u32 tile, u8 *shared, 
 
 // ---- folds ----
 
-// Those of a row's group or total: the lane's row g + 8 i.
-DEVICE float2 *row_sums(u8 *sums, u32 i) {
-    return (float2 *)sums + thread_index() / WARP * 16 + lane_index() / 4 + i * 8;
+// Those of a group or total, of the lane's rows: {largest score, sum} of row g, of row g + 8.
+DEVICE float4 *row_sums(u8 *sums) {
+    return (float4 *)sums + thread_index() / 4;
 }
 // Begins a group or a total. (The first triple that joins it is taken as it is: its factors are 0 and 1.)
 DEVICE void clear_sums(u8 *sums) {
     warp_sync();
-    *row_sums(sums, 0) = *row_sums(sums, 1) = {-INFINITY_F32, 0};
+    *row_sums(sums) = {-INFINITY_F32, 0, -INFINITY_F32, 0};
     warp_sync();
 }
 DEVICE void fold_sums(u8 *sums, const SpanSums &other, FoldFactors f[2]) {
-    float2 joined[2] = {*row_sums(sums, 0), *row_sums(sums, 1)};
+    float4 joined = *row_sums(sums);
     warp_sync();
-#pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        f[i] = fold_factors(&joined[i].x, other.top[i]);
-        joined[i].y = fma_f32(joined[i].y, f[i].keep, other.sum[i] * f[i].add);
-        if (lane_index() % 4 == 0) *row_sums(sums, i) = joined[i];
-    }
+    f[0] = fold_factors(&joined.x, other.top[0]);
+    f[1] = fold_factors(&joined.z, other.top[1]);
+    joined.y = fma_f32(joined.y, f[0].keep, other.sum[0] * f[0].add);
+    joined.w = fma_f32(joined.w, f[1].keep, other.sum[1] * f[1].add);
+    if (lane_index() % 4 == 0) *row_sums(sums) = joined;
     warp_sync();
 }
 DEVICE void sums_clear(SpanSums *s) {
@@ -366,12 +468,8 @@ DEVICE float4 *task_values(float *triple, const SpanTeam &team) {
 // A group joins the total, whose values are in memory; begins: it is the first.
 DEVICE void join_total(float4 *total, bool begins, u8 *shared, const SpanValues &group) {
     FoldFactors f[2];
-    SpanSums sums;
-#pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        float2 v = *row_sums(shared + GROUP_SUMS_AT, i);
-        sums.top[i] = v.x, sums.sum[i] = v.y;
-    }
+    float4 of_rows = *row_sums(shared + GROUP_SUMS_AT);
+    SpanSums sums = {{of_rows.x, of_rows.z}, {of_rows.y, of_rows.w}};
     if (begins) clear_sums(shared + TOTAL_SUMS_AT);
     fold_sums(shared + TOTAL_SUMS_AT, sums, f);
 #pragma unroll
@@ -388,23 +486,23 @@ DEVICE void join_total(float4 *total, bool begins, u8 *shared, const SpanValues 
 }
 // What a part leaves of a group beside the values, which have joined an empty total.
 DEVICE void store_sums(float *triple, const SpanTeam &team, u8 *shared) {
-    for (u32 i = 0; i < 2; i++) {
-        float2 v = *row_sums(shared + GROUP_SUMS_AT, i);
-        if (lane_index() % 4 == 0) *triple_sums(triple, lane_query(team, i), QUERIES) = v;
-    }
+    float4 of_rows = *row_sums(shared + GROUP_SUMS_AT);
+    if (lane_index() % 4 > 0) return;
+    *triple_sums(triple, lane_query(team, 0), QUERIES) = {of_rows.x, of_rows.y};
+    *triple_sums(triple, lane_query(team, 1), QUERIES) = {of_rows.z, of_rows.w};
 }
 
 // The result is the one group, or the total.
 DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, const SpanTeam &team,
                             bool one_group, u8 *shared, const SpanValues &group) {
     const float4 *total = task_values(task_triple(a, t, false, 0), team);
+    float4 sums = *row_sums(shared + (one_group ? GROUP_SUMS_AT : TOTAL_SUMS_AT));
     SpanEnd end[2];
     SpanQuery q[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         q[i] = span_query(t, lane_query(team, i));
-        float2 sums = *row_sums(shared + (one_group ? GROUP_SUMS_AT : TOTAL_SUMS_AT), i);
-        end[i] = span_end(a, q[i], sums.x, sums.y);
+        end[i] = span_end(a, q[i], i ? sums.z : sums.x, i ? sums.w : sums.y);
     }
 #pragma unroll
     for (u32 j = 0; j < OUT_GROUPS; j++) {
@@ -433,11 +531,13 @@ DEVICE void skip_splits(SpanBarriers *b, u32 n, SpanTeam *team) {
 }
 
 // Hides what rows do not see of a split, where there is any such.
-DEVICE void hide_split(const SpanTask &t, const SpanTeam &team, u32 first, float s[SPLIT_KEYS / 2]) {
+DEVICE void hide_split(const SpanTeam &team, u32 first, float s[SPLIT_KEYS / 2]) {
     bool sees_all = first + SPLIT_KEYS - 1 <= team.first && first >= row_keys(team.end - 1).first;
     if (sees_all) return;
-    RowKeys keys[2] = {row_keys(t.position + lane_query(team, 0) / LIST_HEADS),
-                       row_keys(t.position + lane_query(team, 1) / LIST_HEADS)};
+    // (Worked out here: kept over the loop, they would be registers.)
+    u32 position = not_before(team.first) - first_query(team) / LIST_HEADS;
+    RowKeys keys[2] = {row_keys(position + lane_query(team, 0) / LIST_HEADS),
+                       row_keys(position + lane_query(team, 1) / LIST_HEADS)};
     hide_keys<SPLIT_PAGES>(keys, first, (float(*)[4])s);
 }
 
@@ -448,8 +548,16 @@ DEVICE void multiply_split(const SpanTask &t, u32 split, bool more, u8 *shared, 
     float out[OUT_GROUPS * 4], keep[2], (*scores)[4] = (float(*)[4])s;
     u32 weights[SPLIT_TILES][TILE_PAGES][4], first = split * SPLIT_KEYS;
     SpanSums sums;
+#ifdef KV_Q8
+    KeyScales scales; // while the products go on
+    load_key_scales(key_scales(shared, team->split), &scales);
     warpgroup_wait<0>();
     warpgroup_keep<SPLIT_KEYS / 2>(s);
+    scale_scores(scales, s);
+#else
+    warpgroup_wait<0>();
+    warpgroup_keep<SPLIT_KEYS / 2>(s);
+#endif
     arrive_at(b->keys_read, team->split);
 #ifdef SOFT_CAP
 #pragma unroll
@@ -457,7 +565,7 @@ DEVICE void multiply_split(const SpanTask &t, u32 split, bool more, u8 *shared, 
         s[i] = cap_score(s[i]);
     }
 #endif
-    hide_split(t, *team, first, s);
+    hide_split(*team, first, s);
     sums_clear(&sums);
     weigh_tile(scores, &sums, weights[0], keep);
     wait_for_values(t, first, 0, shared, *team);
@@ -527,7 +635,7 @@ DEVICE void multiply_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *sh
     if (begin < end) {
         skip_splits(b, begin - first_of_all, team);
         multiply_splits(a, t, begin, end, shared, team);
-        skip_splits(b, end_of_all - end, team);
+        skip_splits(b, end_split(span_task(a, t.number)) - end, team);
     } else {
         skip_splits(b, end_of_all - first_of_all, team);
     }
@@ -541,17 +649,22 @@ DEVICE void rings_begin(u8 *shared) {
     SpanBarriers *b = span_barriers(shared);
     if (thread_index() == 0) {
         for (u32 i = 0; i < KEY_SLOTS; i++) {
-            bulk_barrier_init(&b->keys_full[i], 1);
+            bulk_barrier_init(&b->keys_full[i], FILL_WARPS);
             bulk_barrier_init(&b->keys_read[i], MULTIPLY_WARPS);
         }
         for (u32 i = 0; i < VALUE_SLOTS; i++) {
-            bulk_barrier_init(&b->values_full[i], 1);
+            bulk_barrier_init(&b->values_full[i], FILL_WARPS);
             bulk_barrier_init(&b->values_read[i], MULTIPLY_WARPS);
         }
         for (u32 i = 0; i < Q_SLOTS; i++) {
             bulk_barrier_init(&b->queries_full[i], Q_WARPS);
             bulk_barrier_init(&b->queries_read[i], MULTIPLY_WARPS);
         }
+#ifdef KV_Q8
+        for (u32 i = 0; i < CODE_RINGS * CODE_SLOTS; i++) {
+            bulk_barrier_init(&b->codes_full[0][i], 1);
+        }
+#endif
         bulk_barrier_init_fence();
     }
     block_sync();
@@ -568,11 +681,18 @@ KERNEL(SPAN_THREADS, 1) span_attention(BatchAttentionArgs a) {
     if (warp >= MULTIPLY_WARPS) {
         registers_give<KEPT_REGISTERS>();
         u32 number = warp - MULTIPLY_WARPS, n_splits = 0, n = 0;
+#ifdef KV_Q8
+        CodeRing ring = {shared + CODES_AT + number * CODE_RING_BYTES,
+                         span_barriers(shared)->codes_full[number], 0, 0};
+        for_each_task(a, n_tasks,
+                      [&](const SpanTask &t) { convert_task(a, t, shared, number, n++, &ring, &n_splits); });
+#else
         if (number > Q_WARPS) return;
         for_each_task(a, n_tasks, [&](const SpanTask &t) {
             if (number == 0) fetch_task(a, t, shared, &n_splits);
             else fetch_queries(a, t, shared, number - 1, n++);
         });
+#endif
     } else {
         registers_take<TAKEN_REGISTERS>();
         SpanTeam team = {};

@@ -622,6 +622,11 @@ TEST_SLOW(kernel_attention_of_spans_by_wgmma, 300) {
     run_wgmma("2x256", STRETCHES({0, 126, 3}, {1, 0, 1}, {2, 1024, 1}));
     run_wgmma("window", STRETCHES({0, 0, 2}, {1, 140, 80}, {2, 1100, 1}, {3, 149, 1}));
     run_wgmma("window", STRETCHES({1, 1020, 10}, {5, 1174, 1}));
+    run_wgmma("4x128_q8", STRETCHES({0, 110, 40}, {1, 0, 1}, {2, 127, 1}));
+    run_wgmma("4x128_q8", STRETCHES({0, 2040, 12}));
+    run_wgmma("1x96_q8", STRETCHES({0, 60, 130}));
+    run_wgmma("2x256_q8", STRETCHES({0, 126, 3}, {1, 0, 1}, {2, 1024, 1}));
+    run_wgmma("window_q8", STRETCHES({0, 0, 2}, {1, 140, 80}, {2, 1100, 1}, {3, 149, 1}));
 }
 
 // Stretches in parts of a group of keys each, and of up to n_groups, give the bits of those that are whole;
@@ -647,6 +652,7 @@ static void run_parts(const char *name, unsigned sm_arch, const Stretch *stretch
 TEST_SLOW(kernel_attention_of_spans_in_parts, 300) {
     run_parts("span_wgmma_1x96", 90, STRETCHES({0, 960, 70}), 1); // a team sees nothing of the second
     run_parts("span_wgmma_2x256", 90, STRETCHES({0, 1022, 3}), 1);
+    run_parts("span_wgmma_2x256_q8", 90, STRETCHES({0, 1022, 3}), 1);
     run_parts("span_wgmma_window", 90, STRETCHES({0, 1020, 10}, {1, 1100, 1}, {2, 1174, 3}, {3, 2045, 6}), 2);
     run_parts("span_attention_7x64", 75, STRETCHES({0, 1020, 5}, {1, 0, 1}), 1);
     run_parts("span_attention_7x64_q8", 90, STRETCHES({0, 1020, 5}), 1);

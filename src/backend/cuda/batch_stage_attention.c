@@ -600,12 +600,10 @@ static uint32_t span_warps(const BatchLowering *l, const Op *op) {
     return op->attention.key_dim <= 128 || fits ? 4 : 2;
 }
 
-// Whether prompts' attention is span_attention_wgmma.cuh's: of usual heads and f16 on sm_90a. Its queries a
-// block.
+// Whether prompts' attention is span_attention_wgmma.cuh's: of usual heads on sm_90a. Its queries a block.
 static bool span_by_wgmma(const BatchLowering *l, const Op *op) {
     uint32_t dim = op->attention.key_dim;
-    bool is_f16 = l->plan->kv_type != KV_TYPE_Q8;
-    return lower_has_wgmma(l->target) && is_f16 && (dim == 64 || dim == 96 || dim == 128 || dim == 256);
+    return lower_has_wgmma(l->target) && (dim == 64 || dim == 96 || dim == 128 || dim == 256);
 }
 static uint32_t span_wgmma_queries(const Op *op) {
     return op->attention.key_dim > 128 ? 64 : 128;
@@ -750,7 +748,7 @@ const BatchType batch_span_attention = {
 const BatchType batch_span_wgmma = {
     .kernel = "span_attention",
     .name = "attention of prompts, four warps a product",
-    .files = {FILES_SPANS, "span_attention_wgmma.cuh"},
+    .files = {FILES_SPANS, "span_codes.cuh", "span_attention_wgmma.cuh"},
     .cost = 140,
     .reads = READS_ALL,
     .stretches = span_stretches,

@@ -1,5 +1,7 @@
 #include "emulator/variant.h"
+#ifndef VARIANT
 #define VARIANT span_attention_2x256
+#endif
 // Large heads.
 #define STAGE_SPAN_ATTENTION 1
 #define N_HEADS 2

@@ -1,5 +1,7 @@
 #include "emulator/variant.h"
+#ifndef VARIANT
 #define VARIANT span_wgmma_1x96
+#endif
 // Heads of sheets of 32 dims; none share keys.
 #define STAGE_SPAN_WGMMA 1
 #define N_HEADS 3

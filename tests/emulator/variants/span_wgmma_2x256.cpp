@@ -1,5 +1,7 @@
 #include "emulator/variant.h"
+#ifndef VARIANT
 #define VARIANT span_wgmma_2x256
+#endif
 // Large heads: each group of warps has half of the dims.
 #define STAGE_SPAN_WGMMA 1
 #define N_HEADS 2

@@ -1,5 +1,7 @@
 #include "emulator/variant.h"
+#ifndef VARIANT
 #define VARIANT span_wgmma_4x128
+#endif
 // Four heads share keys.
 #define STAGE_SPAN_WGMMA 1
 #define N_HEADS 8

@@ -1,5 +1,7 @@
 #include "emulator/variant.h"
+#ifndef VARIANT
 #define VARIANT span_wgmma_window
+#endif
 // A sliding window, sinks, and capped scores.
 #define STAGE_SPAN_WGMMA 1
 #define N_HEADS 4

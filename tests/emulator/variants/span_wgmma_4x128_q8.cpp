@@ -1,0 +1,4 @@
+#define VARIANT span_wgmma_4x128_q8
+// A cache of 8 bits.
+#define KV_Q8 1
+#include "span_wgmma_4x128.cpp"

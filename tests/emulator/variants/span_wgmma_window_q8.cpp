@@ -1,0 +1,4 @@
+#define VARIANT span_wgmma_window_q8
+// A cache of 8 bits.
+#define KV_Q8 1
+#include "span_wgmma_window.cpp"
