@@ -205,10 +205,7 @@ DEVICE void fetches_look_ahead(Fetches *f) {
 // The numbers of the pages that follow in the list: they are read one step ahead, which the memory may take
 // longer than.
 DEVICE void prefetch_pages(const Fetches &f) {
-#if SM_ARCH >= 90
-    prefetch_l2(f.pages + MIN(f.tile * TILE_PAGES + lane_index() * 32, last_page(f)));
-#endif
-    (void)f;
+    prefetch_l2(f.pages + MIN(first_tile(f.place) * TILE_PAGES + lane_index() * 32, last_page(f)));
 }
 DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, u32 stride,
                           Fetches *f) {
@@ -226,7 +223,6 @@ DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
         if (f->place.split == f->place.end) {
             next_list(a, &f->place);
             f->pages = a.rows[f->place.row].pages + a.list_at;
-            f->tile = first_tile(f->place);
             prefetch_pages(*f);
         }
         f->tile = first_tile(f->place);
@@ -244,8 +240,8 @@ DEVICE u8 *values_at(u8 *shared, u32 n_halves, u32 n, u32 i) {
     if (VALUE_PARTS == 1) return keys_at(shared, n_halves + (IN_PARTS ? 0 : n), i);
     return shared + RING_TILES * HALF_BYTES + (n_halves / 2 + i) % MAX(RING_TILES, 1u) * VALUES_BYTES;
 }
-// WHOLE_PAGES: where a page begins in its room: as far behind a multiple of 128 as in the cache, of which every
-// other head's pages begin in the middle of 128 bytes.
+// WHOLE_PAGES: where a page begins in its room: as far behind a multiple of 128 as in the cache, where every
+// other head's begins in the middle of 128 bytes.
 DEVICE u32 page_begin(u32 kv_head) {
     return WHOLE_PAGES && (u32)PAGE_ROOM > (u32)KV_PAGE_BYTES ? kv_head % 2 * 64 : 0;
 }
@@ -253,8 +249,6 @@ DEVICE u32 page_begin(u32 kv_head) {
 DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps, u32 is_values) {
     return (BulkBarrier *)(shared + FULL_AT) + n_steps % RING_STEPS * 2 + is_values;
 }
-#endif
-#if SM_ARCH >= 90
 // A page's values, of which a part is a piece of each eight tokens (layout.h). from: its keys and values.
 DEVICE void copy_values(u8 *to, const f16 *from, u32 part, BulkBarrier *full) {
     enum : u32 { PIECES = VALUE_PARTS > 1 ? 2 : 1, BYTES = VALUE_PIECE_BYTES / PIECES };
@@ -264,8 +258,6 @@ DEVICE void copy_values(u8 *to, const f16 *from, u32 part, BulkBarrier *full) {
         bulk_copy(to + i * BYTES, (const u8 *)from + at, BYTES, full);
     }
 }
-#endif
-#if SM_ARCH >= 90
 // WHOLE_PAGES: the pages of the next step that the warp copies. Behind the last one that is wanted, that one.
 DEVICE void fetch_pages(const BatchAttentionArgs &a, u8 *shared, const Fetches &f) {
     BulkBarrier *full = step_full(shared, f.n_steps, 0);
@@ -286,8 +278,7 @@ DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 #if SM_ARCH >= 90
     if (WHOLE_PAGES) {
         fetch_pages(a, shared, *f);
-        fetches_advance(a, f);
-        return;
+        return fetches_advance(a, f);
     }
     // A page a warp: one warp that asks for all of them would be what the others wait for.
     BulkBarrier *keys_full = step_full(shared, f->n_steps, 0),

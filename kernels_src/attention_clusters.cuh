@@ -27,7 +27,7 @@
 enum : u32 {
     CLUSTER = CLUSTERS,
     CLUSTERS_AT_ONCE = BLOCKS / CLUSTER,
-    REHEARSING_BLOCKS = BLOCKS / 4,
+    REHEARSING_BLOCKS = BLOCKS / 8,
     RANKS = MIN(VALUE_PAIRS, CLUSTER), // that fold: rank r has the pairs r, r + CLUSTER, … of 8 dims each
     RANK_PAIRS = CEIL_DIV(VALUE_PAIRS, CLUSTER), // a warp each
     ROW_HALVES = LIST_HEADS > 8 ? 2 : 1,

@@ -20,11 +20,14 @@
 // A tile's entries come by their dims, SLOT_SHEETS sheets of all 64 keys in a slot of a ring: so products
 // begin when the first dims are there.
 //
+// MLA_CLUSTER 2: two neighbours have tasks side by side. Each fetches every other eight of their tokens for
+// both, so that the L2 is read once for 80 queries; a slot is free when both have used it.
+//
 // Grid: MLA_BLOCKS blocks, one a multiprocessor. Tasks and their order: mla_tasks.cuh. The total's values,
 // which are wanted once in 1,024 keys, are in `partial`: [block][groups of 8 dims][thread]float4. Needs
 // rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, mla_tasks.cuh. Defines: attend.cuh's with N_KV_HEADS 1,
 // WINDOW 0 and HEAD_DIM a multiple of 64; KV_RANK (a multiple of 128), MAX_ROWS, MLA_QUERIES (32 or 40),
-// MLA_BLOCKS, MLA_STRETCHES.
+// MLA_BLOCKS, MLA_STRETCHES, MLA_CLUSTER.
 #if !defined(KV_RANK) || !defined(MAX_ROWS) || !defined(MLA_QUERIES) || !defined(MLA_BLOCKS) ||    \
     !defined(MLA_STRETCHES) || KV_RANK % 128 || HEAD_DIM % 64 || N_KV_HEADS != 1 || WINDOW != 0 || \
     MLA_QUERIES % 8
@@ -123,6 +126,14 @@ template <u32 places> DEVICE void arrive_at(BulkBarrier (&b)[places], u32 n) {
 DEVICE u32 uniform_warp() {
     return shuffle(thread_index() / WARP, 0u);
 }
+// A warp's arrival at all of the cluster's blocks, which fetch for each other.
+DEVICE void give_slot_up(MlaShared *b, u32 n) {
+#if MLA_CLUSTER > 1
+    if (lane_index() < MLA_CLUSTER) bulk_barrier_arrive_at(&b->slot_read[n % SLOTS], lane_index());
+#else
+    arrive_at(b->slot_read, n);
+#endif
+}
 DEVICE u32 task_tiles(const MlaTask &t) {
     return CEIL_DIV(t.end_page, (u32)TILE_PAGES);
 }
@@ -150,13 +161,20 @@ DEVICE void fetch_entries(const MlaAttentionArgs &a, const MlaTask &t, u8 *share
         for (u32 i = 0; i < TILE_SLOTS; i++) {
             u32 use = *n * TILE_SLOTS + i;
             BulkBarrier *full = &b->slot_full[use % SLOTS];
+#if MLA_CLUSTER > 1
+            bulk_barrier_wait_cluster(&b->slot_read[use % SLOTS], use / SLOTS % 2 ^ 1);
+#else
             wait_read(b->slot_read, use);
+#endif
             if (lane == 0) bulk_barrier_expect(full, n_eights * SLOT_EIGHT_BYTES);
             warp_sync();
-            if (lane < n_eights) {
-                bulk_copy(ring_slot(shared, use) + lane * SLOT_EIGHT_BYTES, from + i * SLOT_EIGHT_BYTES,
-                          SLOT_EIGHT_BYTES, full);
-            }
+            u8 *to = ring_slot(shared, use) + lane * SLOT_EIGHT_BYTES;
+#if MLA_CLUSTER > 1
+            if (lane < n_eights && lane % MLA_CLUSTER == cluster_rank())
+                bulk_copy_to_all(to, from + i * SLOT_EIGHT_BYTES, SLOT_EIGHT_BYTES, full, MLA_CLUSTER);
+#else
+            if (lane < n_eights) bulk_copy(to, from + i * SLOT_EIGHT_BYTES, SLOT_EIGHT_BYTES, full);
+#endif
         }
     }
 }
@@ -392,10 +410,10 @@ template <u32 m> DEVICE void end_products(MlaShared *b, const ValueTeam &team) {
     u32 sheet = team.number * TEAM_SHEETS + m, first = team.tile * TILE_SLOTS;
     warpgroup_wait<TEAM_SHEETS - 1 - m>();
     if constexpr (m + 1 < TEAM_SHEETS) {
-        if ((sheet + 1) % SLOT_SHEETS == 0) arrive_at(b->slot_read, first + sheet / SLOT_SHEETS);
+        if ((sheet + 1) % SLOT_SHEETS == 0) give_slot_up(b, first + sheet / SLOT_SHEETS);
         end_products<m + 1>(b, team);
     } else {
-        arrive_at(b->slot_read, first + sheet / SLOT_SHEETS);
+        give_slot_up(b, first + sheet / SLOT_SHEETS);
     }
 }
 
@@ -441,7 +459,7 @@ DEVICE void add_tile(u8 *shared, const ValueTeam &team, MlaValues *split, MlaSum
     for (u32 i = 0; i < TILE_SLOTS; i++) { // with none of the team's
         bool before = (i + 1) * SLOT_SHEETS <= team.number * TEAM_SHEETS;
         if (before || i * SLOT_SHEETS >= (team.number + 1) * TEAM_SHEETS)
-            arrive_at(b->slot_read, team.tile * TILE_SLOTS + i);
+            give_slot_up(b, team.tile * TILE_SLOTS + i);
     }
     if (has_sums(team)) add_weights(shared, team, begins, f, sums);
     end_products<0>(b, team);
@@ -574,7 +592,7 @@ DEVICE void rings_begin(u8 *shared) {
     if (thread_index() == 0) {
         for (u32 i = 0; i < SLOTS; i++) {
             bulk_barrier_init(&b->slot_full[i], 1);
-            bulk_barrier_init(&b->slot_read[i], VALUE_WARPS);
+            bulk_barrier_init(&b->slot_read[i], VALUE_WARPS * MLA_CLUSTER);
         }
         for (u32 i = 0; i < WEIGHT_PLACES; i++) {
             bulk_barrier_init(&b->weights_full[i], TEAM_WARPS);
@@ -584,13 +602,14 @@ DEVICE void rings_begin(u8 *shared) {
         bulk_barrier_init(&b->queries_read[0], TEAM_WARPS);
         bulk_barrier_init_fence();
     }
+#if MLA_CLUSTER > 1
+    cluster_sync(); // the other's barriers are made, too
+#else
     block_sync();
+#endif
 }
 
-EXPORTED StageInfo mla_attention_info = {MLA_THREADS, {MLA_BLOCKS, 1}, MLA_SHARED_BYTES};
-
-KERNEL(MLA_THREADS, 1) mla_attention(MlaAttentionArgs a) {
-    stage_launch_next();
+DEVICE void mla_attention_run(const MlaAttentionArgs &a) {
     u8 *shared = shared_memory();
     u32 warp = uniform_warp(), n = 0;
     MlaWalk walk = {0};
@@ -618,3 +637,20 @@ KERNEL(MLA_THREADS, 1) mla_attention(MlaAttentionArgs a) {
         }
     }
 }
+
+#if MLA_CLUSTER > 1
+EXPORTED StageInfo mla_attention_info = {MLA_THREADS, {MLA_BLOCKS, 1}, MLA_SHARED_BYTES, MLA_CLUSTER};
+
+KERNEL_OF_CLUSTERS(MLA_THREADS, 1, MLA_CLUSTER) mla_attention(MlaAttentionArgs a) {
+    stage_launch_next();
+    mla_attention_run(a);
+    cluster_end(); // the other one may still give slots up
+}
+#else
+EXPORTED StageInfo mla_attention_info = {MLA_THREADS, {MLA_BLOCKS, 1}, MLA_SHARED_BYTES};
+
+KERNEL(MLA_THREADS, 1) mla_attention(MlaAttentionArgs a) {
+    stage_launch_next();
+    mla_attention_run(a);
+}
+#endif

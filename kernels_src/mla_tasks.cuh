@@ -18,30 +18,42 @@ DEVICE u32 query_position(const MlaTask &t, u32 i) {
 }
 
 #ifdef MLA_STRETCHES
-enum : u32 { STRETCH_TASKS = CEIL_DIV(MLA_STRETCHES * N_HEADS, MLA_QUERIES) };
+// Blocks of a cluster take tasks side by side, of one stretch, and all see the keys of the last query.
+#ifndef MLA_CLUSTER
+#define MLA_CLUSTER 1
+#endif
+enum : u32 {
+    STRETCH_TASKS = CEIL_DIV(MLA_STRETCHES * N_HEADS, MLA_QUERIES *MLA_CLUSTER) * MLA_CLUSTER,
+    MLA_CLUSTERS = MLA_BLOCKS / MLA_CLUSTER,
+};
+static_assert((u32)MLA_CLUSTERS * MLA_CLUSTER == MLA_BLOCKS, "whole clusters");
 
 struct MlaWalk {
     u32 turn;
 };
-// The block's next task. Returns whether there is one.
+// The block's next task. Returns whether there is one; beside another one's it may have no queries.
 DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
     u32 n_tasks = load_shared_data(&a.batch->n_stretches[a.cut]) * STRETCH_TASKS;
+    u32 cluster = block_index() / MLA_CLUSTER, rank = block_index() % MLA_CLUSTER;
     while (w->turn * MLA_BLOCKS < n_tasks) {
-        u32 i = w->turn % 2 ? MLA_BLOCKS - 1 - block_index() : block_index();
-        u32 task = w->turn++ * MLA_BLOCKS + i, first = task % STRETCH_TASKS * MLA_QUERIES;
+        u32 i = w->turn % 2 ? MLA_CLUSTERS - 1 - cluster : cluster;
+        u32 task = (w->turn++ * MLA_CLUSTERS + i) * MLA_CLUSTER;
+        u32 first_of_all = task % STRETCH_TASKS * MLA_QUERIES, first = first_of_all + rank * MLA_QUERIES;
         if (task >= n_tasks) continue;
         RowStretch s = a.stretches[task / STRETCH_TASKS];
-        if (first >= s.n_rows * N_HEADS) continue;
+        u32 queries = s.n_rows * N_HEADS;
+        if (first_of_all >= queries) continue;
         *t = {s.pages + a.list_at,
               s.row * N_HEADS + first,
-              MIN(s.n_rows * N_HEADS - first, (u32)MLA_QUERIES),
+              first < queries ? MIN(queries - first, (u32)MLA_QUERIES) : 0,
               s.position + first / N_HEADS,
               s.last,
               0,
               0,
               0,
               false};
-        t->end_page = query_position(*t, t->n - 1) / KV_PAGE + 1;
+        u32 last = MIN(queries, first_of_all + MLA_CLUSTER * MLA_QUERIES) - 1;
+        t->end_page = (s.position + last / N_HEADS) / KV_PAGE + 1;
         return true;
     }
     return false;

@@ -530,6 +530,20 @@ DEVICE void bulk_copy_once(void *shared, const void *global, u32 bytes, BulkBarr
         "l"(global), "r"(bytes), "r"(shared_address(b)), "l"(policy)
         : "memory");
 }
+// bulk_copy to the same place of the cluster's first `blocks` blocks; the barrier in the place of `b` counts
+// it in each.
+DEVICE void bulk_copy_to_all(void *shared, const void *global, u32 bytes, BulkBarrier *b, u32 blocks) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+                 "[%1], %2, [%3], %4;" ::"r"(shared_address(shared)),
+                 "l"(global), "r"(bytes), "r"(shared_address(b)), "h"((u16)((1u << blocks) - 1))
+                 : "memory");
+}
+// One arrival at the barrier in the same place of block `rank` of the cluster.
+DEVICE void bulk_barrier_arrive_at(BulkBarrier *b, u32 rank) {
+    asm volatile(
+        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(cluster_address(b, rank))
+        : "memory");
+}
 #endif
 
 // ---- matrices held by a warp (fragment layouts: PTX ISA, "Matrix Fragments for mma") ----

@@ -168,6 +168,70 @@ DEVICE u32 segment_end_half(u32 segment) {
     return MIN((segment + 1) * SEGMENT_HALVES, (u32)COL_HALVES);
 }
 
+// ---- what blocks, warps and lanes have: product_few.cuh ----
+
+// The units of a block's group, and its passes over them, as even as they can be.
+struct BlockUnits {
+    u32 first, n, passes;
+    u32 part;  // of the group: which of its blocks this is
+    u32 run;   // of a pair: of each input; else how many are not early
+    u32 skip;  // of a pair: of the first input's run, which the other block has
+    u32 early; // the first early one
+};
+
+// Block `block` of pairs that have runs of neighbouring units, the same ones of all inputs.
+DEVICE BlockUnits units_of_pair(u32 block, u32 n_pairs, u32 n_inputs, u32 input_units) {
+    u32 pair = block / 2, first = input_units * pair / n_pairs,
+        run = input_units * (pair + 1) / n_pairs - first;
+    u32 whole = n_inputs / 2 * run, middle = n_inputs % 2 * run;
+    u32 of_middle = CEIL_DIV(middle, 2u); // the first block's
+    if (block % 2 == 0) return {first, whole + of_middle, 1, 0, run, 0, 0};
+    return {n_inputs / 2 * input_units + first, whole + middle - of_middle, 1, 0, run, of_middle, 0};
+}
+
+// Group `group` of n_groups, of n units whose last n_early are early.
+DEVICE BlockUnits units_of_group(u32 group, u32 n_groups, u32 n, u32 n_early) {
+    auto first_of = [&](u32 units, u32 g) { return (u32)((u64)units * g / n_groups); };
+    u32 others = n - n_early, first = first_of(others, group), run = first_of(others, group + 1) - first;
+    u32 early = first_of(n_early, group), run_early = first_of(n_early, group + 1) - early;
+    return {first, run + run_early, 1, 0, run, 0, others + early};
+}
+
+// The weights of a half as operands: steps 2 j and 2 j + 1 of 16 columns.
+struct HalfOperands {
+    u32 of[4][2][4];
+};
+
+// Of bands that a warp finishes: the factors of weight rows lane / 4, + 8, or (where a band's segments are in
+// several warps) lane % 16.
+struct UnitFactors {
+    float of[2];
+};
+
+// One lane's sums of a segment or of all: rows g and g + 8 of the weights, rows 2 c and 2 c + 1 of the batch.
+DEVICE void store_sums(const float sum[4], float *out, u32 stride) {
+    u32 g = lane_index() / 4, c = lane_index() % 4;
+#if MAX_ROWS == 1
+    (void)stride;
+    if (c > 0) return;
+    out[g] = sum[0];
+    out[g + 8] = sum[2];
+#else
+    float *at = out + 2 * c * stride + g;
+    at[0] = sum[0];
+    at[stride] = sum[1];
+    at[8] = sum[2];
+    at[stride + 8] = sum[3];
+#endif
+}
+
+DEVICE u32 sum_of_lanes(u32 v) {
+    for (u32 m = 16; m > 0; m /= 2) {
+        v += shuffle_xor(v, m);
+    }
+    return v;
+}
+
 // ---- sums as lanes have them: product_many.cuh and product_given.cuh ----
 
 // Sums of 8 * groups rows of a unit, factor included: of[b][i] has, as mma_f16, weight rows g and g + 8 of

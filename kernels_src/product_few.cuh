@@ -256,30 +256,14 @@ static_assert(K_BLOCKS == 1 && INPUTS == 1, "a block that takes a norm has all c
 
 // ---- who does what ----
 
-// The units of a block's group, and its passes over them, as even as they can be.
-struct BlockUnits {
-    u32 first, n, passes;
-    u32 part;  // of the group: which of its K_BLOCKS blocks this is
-    u32 run;   // PAIRS: of each input; EARLY_UNITS: how many are not early
-    u32 skip;  // PAIRS: of the first input's run, which the other block has
-    u32 early; // EARLY_UNITS: the first one of these
-};
 DEVICE BlockUnits block_units(u32 block, u32 n_units) {
 #if HAS_PAIRS
-    (void)n_units;
-    u32 first_of_run = INPUT_UNITS * (block / 2) / (BLOCKS / 2);
-    u32 run = INPUT_UNITS * (block / 2 + 1) / (BLOCKS / 2) - first_of_run;
-    u32 whole = N_INPUTS / 2 * run, of_middle = N_INPUTS % 2 * CEIL_DIV(run, 2u); // the first block's
-    if (block % 2 == 0) return {first_of_run, whole + of_middle, 1, 0, run, 0, 0};
-    u32 rest = N_INPUTS % 2 * run - of_middle;
-    return {N_INPUTS / 2 * INPUT_UNITS + first_of_run, whole + rest, 1, 0, run, of_middle, 0};
+    return units_of_pair(block, BLOCKS / 2, CEIL_DIV(n_units, (u32)INPUT_UNITS), INPUT_UNITS);
 #else
-    u32 group = block / K_BLOCKS, others = n_units - EARLY_UNITS;
-    auto first_of = [&](u32 n, u32 g) { return (u32)((u64)n * g / GROUPS); };
-    u32 first = first_of(others, group), run = first_of(others, group + 1) - first;
-    u32 early = first_of(EARLY_UNITS, group), n = run + first_of(EARLY_UNITS, group + 1) - early;
-    u32 passes = PASSES == 1 ? 1u : CEIL_DIV(n, (u32)PASS_UNITS);
-    return {first, n, passes, block % K_BLOCKS, run, 0, others + early};
+    BlockUnits u = units_of_group(block / K_BLOCKS, GROUPS, n_units, EARLY_UNITS);
+    u.passes = PASSES == 1 ? 1u : CEIL_DIV(u.n, (u32)PASS_UNITS);
+    u.part = block % K_BLOCKS;
+    return u;
 #endif
 }
 #ifdef OWN_PIECES
@@ -363,16 +347,6 @@ DEVICE bool product_multiplies() {
     return FETCH_WARPS == 0 || warp_index() < WARPS;
 }
 
-// The weights of a half as operands: steps 2 j and 2 j + 1 of 16 columns.
-struct HalfOperands {
-    u32 of[4][2][4];
-};
-
-// Of bands that a warp finishes: the factors of weight rows lane / 4, + 8, or (SPLIT) lane % 16.
-struct UnitFactors {
-    float of[2];
-};
-
 #if HAS_BULK
 // A lane's part of a pass's copies.
 struct LaneCopy {
@@ -390,9 +364,7 @@ struct Product {
     RingPlace place;
 #if HAS_BULK
     LaneCopy first; // of the warps that fetch
-#if HAS_EARLY
-    LaneCopy early; // likewise, of units that are early; `first` does not have them
-#endif
+    LaneCopy early; // likewise, of early units, which `first` does not have
 #endif
 #ifdef NORM_INPUT
     InputNorms norm;
@@ -443,12 +415,6 @@ DEVICE u32 product_first_row(const Product &p) {
 // ---- fetching ----
 
 #if HAS_BULK
-DEVICE u32 sum_of_lanes(u32 v) {
-    for (u32 m = 16; m > 0; m /= 2) {
-        v += shuffle_xor(v, m);
-    }
-    return v;
-}
 
 // Whether a lane's piece (any: it has one) is as large as that of the lane before it and lies behind it.
 DEVICE bool joins_lane_before(const LaneCopy &c, bool any) {
@@ -764,23 +730,6 @@ DEVICE void multiply_step(const u8 *piece, LaneInput *x, u32 step, u32 half, u32
     }
 }
 
-// One lane's sums of a segment or of all: rows g and g + 8 of the weights, rows 2 c and 2 c + 1 of the batch.
-DEVICE void store_sums(const float sum[4], float *out, u32 stride) {
-    u32 g = lane_index() / 4, c = lane_index() % 4;
-#if MAX_ROWS == 1
-    (void)stride;
-    if (c > 0) return;
-    out[g] = sum[0];
-    out[g + 8] = sum[2];
-#else
-    float *at = out + 2 * c * stride + g;
-    at[0] = sum[0];
-    at[stride] = sum[1];
-    at[8] = sum[2];
-    at[stride + 8] = sum[3];
-#endif
-}
-
 // What a warp needs to multiply and to hand over.
 struct Worker {
     u8 *shared;
@@ -1006,9 +955,7 @@ template <class Bands> DEVICE void product_plan(u32 block, const Bands &bands, P
     p->place = {0, 0};
 #if HAS_BULK
     if (warp_index() >= FETCHER) p->first = lane_copy(p->units, bands, 0);
-#if HAS_EARLY
-    if (warp_index() >= FETCHER) p->early = lane_copy(p->units, bands, 0, true);
-#endif
+    if (HAS_EARLY && warp_index() >= FETCHER) p->early = lane_copy(p->units, bands, 0, true);
 #else
     (void)bands;
 #endif
@@ -1033,12 +980,7 @@ DEVICE void product_early(u8 *shared, const Product &p) {
 template <class Bands> DEVICE void product_ask(u8 *shared, const Bands &bands, Product *p) {
 #if HAS_BULK
     // Warps that only fetch have nothing else to do, and wait for no earlier stage.
-#if HAS_EARLY
-    const LaneCopy &early = p->early;
-#else
-    const LaneCopy early = {};
-#endif
-    if (warp_index() >= FETCHER) product_fetch(shared, p->units, bands, p->first, early);
+    if (warp_index() >= FETCHER) product_fetch(shared, p->units, bands, p->first, p->early);
 #else
     for (p->fetched = 0; p->fetched < SLOTS; p->fetched++) {
         product_fetch_step(shared, p->units, bands, p->fetched);

@@ -12,10 +12,10 @@
 // Operations: RMS_NORM, MATMUL (of the router), ROUTE. Float32 throughout, since a rounded logit could choose
 // another expert. A block has a run of ROUTE_ROWS rows and a part of the experts: the fewer rows there are,
 // the more blocks share the experts, about ROUTE_SPREAD in all. A warp has 512 columns of all the block's
-// rows; the experts go past it in groups, the first of which is fetched before the wait. Where there may be
-// several groups, they come through a ring in shared memory, a few ahead (of prompts). (A lane reads what it has copied
-// itself, so nobody meets.) Each block stores a part of its rows' norms. The last block of a run of rows to
-// have its logits chooses.
+// rows; the experts go past it in groups, the first of which is fetched before the wait. Of prompts groups
+// may come through a ring in shared memory, a few ahead. (A lane reads what it has copied itself, so nobody
+// meets.) Each block stores a part of its rows' norms. The last block of a run of rows to have its logits
+// chooses.
 //
 // Order of the sums, whatever the grid: a lane's 16 of 512 columns, ascending, of (x w_norm) w; lanes 16
 // apart, 8, 4, 2, 1; the runs of 512 columns in their order. Then fma(sum, the norm's factor, bias).
@@ -61,7 +61,7 @@ enum : u32 {
     ROUTE_RING_AT = ROUND_UP((ROUTE_LAST_AT + 1) * 4, 16u),
     ROUTE_SLOT_BYTES = ROUTE_GROUP * ROUTE_UNITS * ROUTE_THREADS * 16,
     ROUTE_SHARED_BYTES = ROUTE_RING_AT + ROUTE_SLOTS * ROUTE_SLOT_BYTES,
-    ROUTE_PER_SM = ROUTE_SLOTS > 0 ? MAX(384 / ROUTE_THREADS, 1u) : 1, // with 168 registers a thread
+    ROUTE_PER_SM = ROUTE_SLOTS > 0 ? 2 : 1, // with 168 registers a thread of up to 192
 };
 static_assert((ROUTE_ROWS & (ROUTE_ROWS - 1)) == 0 && ROUTE_ROWS <= 8, "sums_of_lanes takes powers of two");
 static_assert((ROUTE_GROUP & (ROUTE_GROUP - 1)) == 0 && ROUTE_GROUP <= 4, "a group is 1, 2 or 4 experts");

@@ -2,9 +2,9 @@
 // pieces become what a cache of f16 would have brought.
 //
 // Four warps do it, each for one page of every tile. A warp's pieces (a page's keys of the head, or its
-// values) come by bulk copies to a ring of its own, and go on into the slots of keys and values: codes of keys
-// as f16, which is exact; of values code * scale, rounded to f16 (attend.cuh). Keys' scales go beside their
-// slot as float32.
+// values) come by bulk copies to a ring of its own, and go on into the slots of keys and values: codes of
+// keys as f16, which is exact; of values code * scale, rounded to f16 (attend.cuh). Keys' scales go beside
+// their slot as float32.
 //
 // A lane has one token of a piece, and every second unit of 16 dims: eight lanes side by side have eight
 // tokens' units, which lie in different banks, of codes and of f16.

@@ -375,6 +375,15 @@ DEVICE void bulk_copy_fence() {
 DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
     emulated_bulk_copy(shared, global, bytes, b);
 }
+DEVICE void bulk_copy_to_all(void *shared, const void *global, u32 bytes, BulkBarrier *b, u32 blocks) {
+    for (u32 rank = 0; rank < blocks; rank++) {
+        emulated_bulk_copy((void *)cluster_address(shared, rank), global, bytes,
+                           (BulkBarrier *)cluster_address(b, rank));
+    }
+}
+DEVICE void bulk_barrier_arrive_at(BulkBarrier *b, u32 rank) {
+    emulated_bulk_expect((BulkBarrier *)cluster_address(b, rank), 0);
+}
 DEVICE void bulk_copy_once(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
     emulated_bulk_copy(shared, global, bytes, b);
 }

@@ -387,7 +387,8 @@ static void define_mla_attention(StrBuf *b, const BatchLowering *l, const BatchS
 }
 
 // Whether prompts' attention is mla_attention_wgmma.cuh's, whose rings of entries have room for two tiles of
-// 64. Its queries a task, and rows a stretch: with a multiple of 4 heads, a multiple of these.
+// 64. Its queries a task, and rows a stretch of each block of a cluster: with a multiple of 4 heads, a
+// multiple of these.
 enum { MLA_WGMMA_QUERIES = 40, MLA_WGMMA_STRETCH_ROWS = 10 };
 
 static bool mla_by_wgmma(const BatchLowering *l, const Op *op) {
@@ -395,6 +396,10 @@ static bool mla_by_wgmma(const BatchLowering *l, const Op *op) {
     uint64_t entry = key_dim * sizeof(uint16_t), weights = 2ull * MLA_WGMMA_QUERIES * 64 * sizeof(uint16_t);
     return lower_has_wgmma(l->target) && key_dim % 64 == 0 &&
            (MLA_WGMMA_QUERIES + 2 * 64) * entry + weights + 4096 <= l->target->shared_bytes_block;
+}
+// Blocks of a cluster.
+static uint32_t mla_wgmma_cluster(const BatchLowering *l) {
+    return l->target->multiprocessors % 2 ? 1 : 2;
 }
 static bool uses_mla_wgmma(const BatchLowering *l, const BatchStage *s) {
     return mla_by_wgmma(l, s->attention);
@@ -406,7 +411,8 @@ static bool uses_mla_mma(const BatchLowering *l, const BatchStage *s) {
 enum { MLA_STRETCH_ROWS = 8 }; // with 4 heads or more, a multiple of 32 queries
 
 static StretchCut mla_stretches(const BatchLowering *l, const BatchStage *s) {
-    return (StretchCut){.rows = mla_by_wgmma(l, s->attention) ? MLA_WGMMA_STRETCH_ROWS : MLA_STRETCH_ROWS};
+    bool by_wgmma = mla_by_wgmma(l, s->attention);
+    return (StretchCut){.rows = by_wgmma ? MLA_WGMMA_STRETCH_ROWS * mla_wgmma_cluster(l) : MLA_STRETCH_ROWS};
 }
 
 static void define_mla_tasks(StrBuf *b, const BatchLowering *l, const BatchStage *s, uint32_t queries,
@@ -421,7 +427,9 @@ static void define_mla_stretches(StrBuf *b, const BatchLowering *l, const BatchS
     define_mla_tasks(b, l, s, mla_queries_of(l, s->ops[MLA_ATTENTION_ATTENTION]), MLA_STRETCH_ROWS);
 }
 static void define_mla_stretches_wgmma(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    define_mla_tasks(b, l, s, MLA_WGMMA_QUERIES, MLA_WGMMA_STRETCH_ROWS);
+    uint32_t cluster = mla_wgmma_cluster(l);
+    define_mla_tasks(b, l, s, MLA_WGMMA_QUERIES, MLA_WGMMA_STRETCH_ROWS * cluster);
+    define(b, "MLA_CLUSTER", cluster);
 }
 
 static void bind_mla_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {

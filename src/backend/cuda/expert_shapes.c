@@ -12,6 +12,7 @@ enum {
     ROUTE_ROWS_MAX = 8,          // of a block
     ROUTE_COLS = 512,            // of a warp (route.cuh)
     ROUTE_SLOTS_MAX = 4,         // of its ring
+    ROUTE_BLOCKS = 2,            // a multiprocessor, with a ring
     SUM_TURN = 4,                // blocks of experts_sum that a multiprocessor runs at once
     ONE_BANDS_MAX = 16,          // one row: bands side by side
     ONE_SLOT_BYTES = 12 << 10,   // less in a slot of the ring, and segments go side by side, too
@@ -25,6 +26,7 @@ enum {
     ONE_CODEBOOKS_BYTES_MAX = 32 << 10, // one row
     FEW_SPARE = 6 << 10,                // barriers, the choice, what a stage adds: at least
     FEW_BARRIERS = 2 << 10,             // of it, what does not depend on the experts
+    ONE_CHOICE_BYTES = 512,             // one row: the choice, and what is aligned
     MANY_SPARE = 24 << 10,              // sums that are finished, barriers
 };
 
@@ -70,6 +72,8 @@ typedef struct {
     uint32_t early_units;   // of them: known before the others, and shared between blocks by themselves
     uint32_t bands;         // side by side, of several rows
     uint32_t touched_bytes; // of several rows: what a block knows of their choices (chosen_experts.cuh)
+    uint64_t down_bytes;    // gate and up of one row, with a shared expert: what a block of down takes
+    bool has_shared;        // a shared expert goes along
     bool has_inputs;        // each touched expert (tile) its own
     bool is_first;          // gate and up, before down
 } Product;
@@ -88,9 +92,9 @@ static Product product_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tile
                  .is_first = !down};
     bool narrow = layout_tile_cols((int)p.dtypes[0]) < 256 && layout_tile_cols((int)p.dtypes[1]) < 256;
     uint32_t inputs = tiles > 0 ? tiles : MIN(max_rows * e->n_used, e->n_experts);
-    bool has_shared = max_rows == 1 && (down ? e->shared_down : e->shared_ff > 0);
-    if (has_shared && down) inputs++;
-    if (has_shared && !down) p.early_units = (uint32_t)div_up(e->shared_ff, 16);
+    p.has_shared = max_rows == 1 && (down ? e->shared_down : e->shared_ff > 0);
+    if (p.has_shared && down) inputs++;
+    if (p.has_shared && !down) p.early_units = (uint32_t)div_up(e->shared_ff, 16);
     p.units = inputs * (uint32_t)div_up(p.n_rows, 16) + p.early_units;
     p.bands = tiles > 0 && narrow ? ROWS_BANDS_NARROW : ROWS_BANDS;
     if (tiles == 0 && max_rows > 1)
@@ -114,9 +118,14 @@ static uint32_t chunk_bytes(const Product *p) {
     return most;
 }
 
-// Bytes of a step of one band: 256 columns where one of the formats has such tiles, else 128.
+// Columns of a step: 256 where one of the formats has such tiles, else 128.
+static uint32_t step_cols(const Product *p) {
+    return MAX(layout_tile_cols((int)p->dtypes[0]), layout_tile_cols((int)p->dtypes[1]));
+}
+
+// Bytes of a step of one band.
 static uint32_t step_bytes(const Product *p) {
-    uint32_t cols = MAX(layout_tile_cols((int)p->dtypes[0]), layout_tile_cols((int)p->dtypes[1])), most = 0;
+    uint32_t cols = step_cols(p), most = 0;
     for (int i = 0; i < 2; i++) {
         int format = (int)p->dtypes[i];
         most = MAX(most, layout_tile_bytes16(format) * (cols / layout_tile_cols(format)));
@@ -159,15 +168,19 @@ static uint32_t copies_of(const LowerTarget *t, const Product *p) {
     return p->rows == 1 ? codebook_copies(t, codebook_bytes(p), ONE_CODEBOOKS_BYTES_MAX) : 1;
 }
 
-// What a stage adds to a block's shared memory, at most: barriers, the choice, and what blocks of a pair send
-// each other.
-static uint64_t few_spare(const Product *p, const FewShape *s) {
+// What blocks of a pair send each other.
+static uint64_t sent_bytes(const Product *p, const FewShape *s) {
     uint64_t bands = s->pairs ? div_up(div_up(div_up(p->n_rows, 16), s->blocks / 2), 2) : 0;
-    return max_u64(FEW_SPARE, FEW_BARRIERS + p->touched_bytes + bands * inputs_of(p) * 16 * sizeof(float));
+    return bands * inputs_of(p) * 16 * sizeof(float);
 }
 
-// What a block takes beside its ring.
-static uint64_t few_beside(const Product *p, const FewShape *s) {
+// What a stage adds to a block's shared memory, at most: barriers, the choice, and what is sent.
+static uint64_t few_spare(const Product *p, const FewShape *s) {
+    return max_u64(FEW_SPARE, FEW_BARRIERS + p->touched_bytes + sent_bytes(p, s));
+}
+
+// What a block takes beside its ring, with so many buffers of sums, and what a stage adds.
+static uint64_t few_beside(const Product *p, const FewShape *s, uint32_t buffers, uint64_t spare) {
     uint32_t expert_units = (uint32_t)div_up(p->n_rows, 16), segments = segments_of(p->n_cols);
     bool several = p->has_inputs && p->units > expert_units;
     uint64_t inputs = !several   ? 1
@@ -176,16 +189,40 @@ static uint64_t few_beside(const Product *p, const FewShape *s) {
     uint64_t cols = align_up(p->n_cols, 256);
     if (s->k_blocks > 1) // whole segments
         cols = div_up(segments, s->k_blocks) * align_up(div_up(p->n_cols, segments), 256);
-    uint64_t sums = 2ull * s->pass_units * p->rows * (16 * p->unit_bands + 4) * sizeof(float), parts = 0;
+    uint64_t sums = (uint64_t)s->pass_units * p->rows * (16 * p->unit_bands + 4) * sizeof(float), parts = 0;
     if (s->k_ways > 1 && s->k_blocks == 1)
-        parts = 2ull * s->pass_units * p->unit_bands * segments * p->rows * 20 * sizeof(float);
-    return inputs * cols * 2 * p->rows + sums + parts + s->copies * codebook_bytes(p) + few_spare(p, s);
+        parts = (uint64_t)s->pass_units * p->unit_bands * segments * p->rows * 20 * sizeof(float);
+    return inputs * cols * 2 * p->rows + buffers * (sums + parts) + s->copies * codebook_bytes(p) + spare;
+}
+
+static uint64_t slot_bytes(const Product *p, const FewShape *s) {
+    return (uint64_t)s->pass_units * p->unit_bands * s->k_ways * step_bytes(p);
+}
+
+// Slots of all that a block reads, where it has one pass.
+static uint64_t all_slots(const Product *p, const FewShape *s) {
+    uint32_t segments = segments_of(p->n_cols), cols = step_cols(p);
+    uint64_t segment_cols = align_up(div_up(p->n_cols, segments), 256);
+    uint64_t of_way = div_up(segments, s->k_ways * s->k_blocks) * segment_cols / cols;
+    return min_u64(of_way, div_up(p->n_cols, cols));
+}
+
+// One row with a shared expert: where a block's weights are hardly more than the ring has, the ring has all,
+// so that nothing waits for a slot to be read (GLM-4.7-Flash: 100 KB of down in Q6_K; Qwen3.5-35B-A3B: 111 of
+// gate and up). room: for all of the block. Of others it was tried once: Qwen3-30B-A3B, a step of 1,484 us →
+// 1,500.
+static void hold_all(const Product *p, FewShape *s, uint64_t room) {
+    uint64_t slots = all_slots(p, s), all = slots * slot_bytes(p, s);
+    uint64_t barriers = sizeof(uint64_t) * (2 * slots + inputs_of(p) * segments_of(p->n_cols) + 1);
+    uint64_t spare = ONE_CHOICE_BYTES + barriers + sent_bytes(p, s);
+    bool one_pass = s->pass_units >= group_units(p, s);
+    if (!p->has_shared || !one_pass || s->ring_bytes >= all) return;
+    if (all + few_beside(p, s, 1, spare) <= room) s->ring_bytes = (uint32_t)all;
 }
 
 // The ring in what is left of `shared` bytes, `most` at most; false where two steps do not fit.
 static bool fit_ring(const Product *p, FewShape *s, uint64_t shared, uint64_t most) {
-    uint64_t slot = (uint64_t)s->pass_units * p->unit_bands * s->k_ways * step_bytes(p);
-    uint64_t beside = few_beside(p, s);
+    uint64_t slot = slot_bytes(p, s), beside = few_beside(p, s, 2, few_spare(p, s));
     if (beside + 2 * slot > shared) return false;
     s->ring_bytes = (uint32_t)(min_u64(shared - beside, max_u64(most, 2 * slot)) / 1024 * 1024);
     if (s->ring_bytes < 2 * slot) return false;
@@ -211,7 +248,11 @@ static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
         ways = MIN(MIN(ways, segments_of(p->n_cols) / s->k_blocks), MAX(ONE_BANDS_MAX / bands, 1u));
         s->k_ways = MAX(ways, 1u);
         s->blocks_per_multiprocessor = 2;
-        if (fit_ring(p, s, min_u64(most, t->shared_bytes_block), FEW_RING_MAX)) return true;
+        if (!fit_ring(p, s, min_u64(most, t->shared_bytes_block), FEW_RING_MAX)) continue;
+        if (shares)
+            hold_all(p, s,
+                     is_larger ? t->shared_bytes_multiprocessor - 2 * BLOCK_RESERVED - p->down_bytes : most);
+        return true;
     }
     return false;
 }
@@ -227,6 +268,18 @@ static bool pairs_shape(const LowerTarget *t, const Product *p, FewShape *s) {
     if (p->rows > 1 || !p->has_inputs || t->sm < 90 || !is_even) return false;
     if (!one_row_shape(t, p, &pairs) || pairs.pass_units < units) return false;
     return *s = pairs, true;
+}
+
+static bool few_shape(const LowerTarget *t, const Product *p, FewShape *out);
+
+// Of a class of few rows.
+static Product few_product(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows, bool down) {
+    Product p = product_of(e, max_rows, 0, down), next = product_of(e, max_rows, 0, true);
+    FewShape s;
+    if (down || !p.has_shared || !few_shape(t, &next, &s)) return p;
+    uint64_t ring = min_u64(s.ring_bytes, all_slots(&next, &s) * slot_bytes(&next, &s));
+    p.down_bytes = ring + few_beside(&next, &s, 1, few_spare(&next, &s));
+    return p;
 }
 
 // Several rows: many bands, so that a multiprocessor has enough to do while each waits; a block has it alone.
@@ -351,7 +404,7 @@ bool experts_use_few(const LowerTarget *t, const ExpertsSize *e, uint32_t max_ro
 
 static void define_product(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows,
                            bool down) {
-    Product p = product_of(e, max_rows, 0, down);
+    Product p = few_product(t, e, max_rows, down);
     FewShape shape;
     define(b, down ? "STAGE_EXPERTS_DOWN" : "STAGE_EXPERTS_GLU", 1);
     define_experts(b, e, e->d_model);
@@ -381,23 +434,24 @@ void experts_define_down(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, 
 }
 
 bool experts_fit(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
-    Product glu = product_of(e, max_rows, 0, false), down = product_of(e, max_rows, 0, true);
+    Product glu = few_product(t, e, max_rows, false), down = few_product(t, e, max_rows, true);
     FewShape shape;
     return max_rows > FEW_ROWS || (few_shape(t, &glu, &shape) && few_shape(t, &down, &shape));
 }
 
 // ---- router, slots, sum ----
 
-// Slots of the ring through which the experts' weights come: those that fit, with as many blocks a
-// multiprocessor as registers allow. 0: there is none.
+// Slots of the ring through which the experts' weights come. 0: there is none, which is as good where a block
+// is of few warps (two fit a multiprocessor in any case; a prompt of GLM-4.7-Flash 67 us a layer, with a ring
+// 74), and where it is of so many that only one fits.
 static uint32_t route_slots(const LowerTarget *t, uint32_t warps, uint32_t rows, uint32_t group,
                             uint32_t outputs) {
-    uint32_t threads = warps * 32, blocks = (uint32_t)max_u64(384 / threads, 1); // as route.cuh
-    uint32_t slot = group * threads * (ROUTE_COLS / 32) * sizeof(float);
-    uint64_t room = t->shared_bytes_multiprocessor / blocks - BLOCK_RESERVED;
+    uint32_t slot = group * warps * ROUTE_COLS * sizeof(float);
+    uint64_t room = t->shared_bytes_multiprocessor / ROUTE_BLOCKS - BLOCK_RESERVED;
     uint64_t used = (warps * align_up(outputs, group) * rows + rows * (2 * warps + 1) + 8) * sizeof(float);
     uint64_t slots = room > used ? (room - used) / slot : 0;
-    return t->sm >= 80 && slots >= 2 ? (uint32_t)min_u64(slots, ROUTE_SLOTS_MAX) : 0;
+    return t->sm >= 80 && (warps == 5 || warps == 6) && slots >= 2 ? (uint32_t)min_u64(slots, ROUTE_SLOTS_MAX)
+                                                                   : 0;
 }
 
 // A block has few rows of a batch, and as many experts as make a block a multiprocessor (with 8 rows of
@@ -462,7 +516,7 @@ ExpertsBuffers experts_buffers(const LowerTarget *t, const ExpertsSize *e, uint3
                             .slots = max_rows * e->n_used + has_shared,
                             .arrivals = (uint32_t)div_up(e->d_model, 16)};
     for (int down = 0; down < 2; down++) {
-        Product p = product_of(e, max_rows, 0, down);
+        Product p = few_product(t, e, max_rows, down);
         FewShape s;
         if (!few_shape(t, &p, &s) || s.k_blocks == 1) continue;
         uint64_t floats = (uint64_t)p.units * p.unit_bands * segments_of(p.n_cols) * max_rows * 16;

@@ -14,8 +14,8 @@ typedef struct {
     bool has_scales; // a factor of each expert on its weight
     bool has_share;  // the router has one row more (route.cuh)
     bool sum_alone;  // down and sum do not add to the residual stream
-    // Of one row: rows of a shared expert's gate and up that gate and up of the others compute, too (0: none);
-    // and whether their down computes its down, which is then of d_ff columns.
+    // Of one row: rows of a shared expert's gate and up that gate and up of the others compute, too (0:
+    // none); and whether their down computes its down, which is then of d_ff columns.
     uint32_t shared_ff;
     bool shared_down;
     bool ungated;      // no gate: `up` is the format of what is multiplied first
