@@ -4,7 +4,6 @@
 #include "base/strbuf.h"
 #include "plan/keys.h"
 
-#include <assert.h>
 #include <math.h>
 
 // What is being read, for all that follows.
@@ -276,8 +275,7 @@ static bool refuse(const ConfigReader *r, size_t field, const char *format, ...)
     const GgufValue *value;
     va_list args;
     const ConfigRow *row = row_of(r, field, &value);
-    assert(row); // numbers that no key fills are right
-    strbuf_put(&b, arch_key(&key, row->key, r->arch));
+    strbuf_put(&b, row ? arch_key(&key, row->key, r->arch) : STR("a number of the model"));
     if (value && value->type == GGUF_ARRAY) strbuf_printf(&b, " of layer %u", r->layer);
     strbuf_put(&b, value ? STR(" is ") : STR(" (not in the file) is "));
     va_start(args, format);
