@@ -70,6 +70,30 @@ TEST(cuda_batch_lower_makes_classes) {
     }
 }
 
+// Attention of prompts has stretches of as many rows as its blocks take, whatever other layers' heads are: 64
+// queries of heads of 256 dims, 32 of 512.
+TEST(cuda_batch_lower_cuts_rows_for_each_kind_of_heads) {
+    Made m = plan_of(arch_model_build(arch_model_named("odd-gemma4")));
+    BatchLowered l;
+    Error err = {0};
+    REQUIRE(lower(&m, 90, 4, &l, &err));
+    const BatchClass *c = &l.classes[BATCH_CLASS_PROMPT];
+    uint32_t n_seen = 0;
+    for (uint32_t i = 0; i < c->n_layers_stages; i++) {
+        const BatchStage *s = &c->stages[i];
+        if (!s->type->stretches || s->type->folds_parts) continue;
+        bool is_wide = s->attention->attention.key_dim == 512;
+        uint32_t rows = is_wide ? 32 / 4 : 64 / 2,
+                 most = 512 / rows + 4; // a stretch for each slot's last rows
+        TEST_CASE_LABEL("layer %u", s->layer);
+        CHECK_INT_EQ(rows, l.cuts[s->cut].rows);
+        CHECK(c->max_stretches[s->cut] >= most);
+        n_seen++;
+    }
+    CHECK_INT_EQ(2, l.n_cuts);
+    CHECK_INT_EQ(4, n_seen);
+}
+
 // The second class of prompts has products of its own, and else the programs of the first.
 TEST(cuda_batch_lower_makes_large_tiles_apart) {
     TinyModel model = tiny_model_llama();
