@@ -662,7 +662,7 @@ DEVICE void rings_begin(u8 *shared) {
         }
 #ifdef KV_Q8
         for (u32 i = 0; i < CODE_RINGS * CODE_SLOTS; i++) {
-            bulk_barrier_init(&b->codes_full[0][i], 1);
+            bulk_barrier_init(&b->codes_full[i / CODE_SLOTS][i % CODE_SLOTS], 1);
         }
 #endif
         bulk_barrier_init_fence();
