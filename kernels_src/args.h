@@ -86,10 +86,10 @@ typedef struct {
 // rows: 12,288 blocks, 16 µs).
 #define ROW_BLOCKS_MAX 1056u
 
-// 32 bytes.
 // Rows of a prompts' class are cut into stretches in so many ways, since layers' heads may differ.
 enum { STRETCH_CUTS = 2 };
 
+// 32 bytes.
 typedef struct {
     unsigned n_rows;   // 1 … MAX_ROWS
     unsigned n_logits; // rows whose logits are wanted

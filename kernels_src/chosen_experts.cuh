@@ -57,8 +57,8 @@ struct TouchedExperts {
     DEVICE u32 units() const {
         return UNITS;
     }
-    DEVICE u32 n() const { // with the shared one
-        return UNITS == TOUCHED_UNITS ? N_USED : N_USED + 1;
+    DEVICE u32 n() const {
+        return ROW_EXPERTS;
     }
     DEVICE u32 expert(u32 touched) const {
         return chosen[touched].expert;

@@ -232,8 +232,7 @@ DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared, Expert
 #else
 enum : u32 {
     TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16),
-    ROW_SLOTS = UNITS > TOUCHED_UNITS ? N_USED + 1 : N_USED, // of a row; the shared expert's is the last
-    COMPLETE_AT = TOUCHED_AT + ROUND_UP(TOUCHED_BYTES, 16),  // bits: which of the block's units
+    COMPLETE_AT = TOUCHED_AT + ROUND_UP(TOUCHED_BYTES, 16), // bits: which of the block's units
     EXPERTS_DOWN_SHARED_BYTES = COMPLETE_AT + CEIL_DIV(GROUP_UNITS, WARP) * 4,
 };
 
@@ -273,17 +272,17 @@ DEVICE void expert_band_sum(const ExpertsArgs &a, const TouchedExperts &touched,
         u32 row = i * 2 + lane_index() / BAND_ROWS;
         if (row >= n_rows) break;
         float *x = a.x + row * D_MODEL + col, before = SUM_ALONE ? 0.0f : load_shared_data(x);
-        float v[ROW_SLOTS], sum = 0;
+        float v[ROW_EXPERTS], sum = 0;
 #pragma unroll
-        for (u32 k = 0; k < ROW_SLOTS; k++) {
-            v[k] = load_shared_data(a.product.out + (u64)(row * ROW_SLOTS + k) * D_MODEL + col);
+        for (u32 k = 0; k < ROW_EXPERTS; k++) {
+            v[k] = load_shared_data(a.product.out + (u64)(row * ROW_EXPERTS + k) * D_MODEL + col);
         }
 #pragma unroll
         for (u32 k = 0; k < N_USED; k++) {
             sum = fma_f32(touched.weight(row, k), v[k], sum);
         }
         sum = before + sum;
-        *x = ROW_SLOTS > N_USED ? sum + v[ROW_SLOTS - 1] : sum; // the shared one's
+        *x = ROW_EXPERTS > N_USED ? sum + v[ROW_EXPERTS - 1] : sum; // the shared one's
     }
 }
 
@@ -317,7 +316,7 @@ DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared, Expert
                     float bias = unit == s->ahead ? s->bias : expert_unit_bias(a.product, touched, unit);
                     expert_down_store(a.product.out, unit, bias, s->share, n_rows, sums, [&](u32 row) {
                         u32 i = touched.choice(unit / EXPERT_UNITS, row);
-                        return i < ROW_SLOTS ? row * ROW_SLOTS + i : ~0u;
+                        return i < ROW_EXPERTS ? row * ROW_EXPERTS + i : ~0u;
                     });
                     // Blocks that share columns: which one finishes a unit is known here alone.
                     if (K_BLOCKS > 1 && is_last_warp(a.arrivals + band, touched.n()))

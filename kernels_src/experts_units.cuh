@@ -51,11 +51,13 @@
 #define TOUCHED_MAX MIN(MAX_ROWS *N_USED, N_EXPERTS)
 #define TOUCHED_UNITS (TOUCHED_MAX * EXPERT_UNITS)
 #ifdef SHARED_ROWS
+#define ROW_EXPERTS (N_USED + 1) // of a row, the shared one behind the chosen ones
 #define UNITS (TOUCHED_UNITS + CEIL_DIV(SHARED_ROWS, 16))
 #ifdef STAGE_EXPERTS_GLU
 #define EARLY_UNITS CEIL_DIV(SHARED_ROWS, 16)
 #endif
 #else
+#define ROW_EXPERTS N_USED
 #define UNITS TOUCHED_UNITS
 #endif
 #if MAX_ROWS > 1

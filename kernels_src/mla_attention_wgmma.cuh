@@ -25,9 +25,9 @@
 //
 // Grid: MLA_BLOCKS blocks, one a multiprocessor. Tasks and their order: mla_tasks.cuh. The total's values,
 // which are wanted once in 1,024 keys, are in `partial`: [block][groups of 8 dims][thread]float4. Needs
-// rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, mla_tasks.cuh. Defines: attend.cuh's with N_KV_HEADS 1,
-// WINDOW 0 and HEAD_DIM a multiple of 64; KV_RANK (a multiple of 128), MAX_ROWS, MLA_QUERIES (32 or 40),
-// MLA_BLOCKS, MLA_STRETCHES, MLA_CLUSTER.
+// rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, mla_tasks.cuh, ring.cuh. Defines: attend.cuh's with
+// N_KV_HEADS 1, WINDOW 0 and HEAD_DIM a multiple of 64; KV_RANK (a multiple of 128), MAX_ROWS, MLA_QUERIES
+// (32 or 40), MLA_BLOCKS, MLA_STRETCHES, MLA_CLUSTER.
 #if !defined(KV_RANK) || !defined(MAX_ROWS) || !defined(MLA_QUERIES) || !defined(MLA_BLOCKS) ||    \
     !defined(MLA_STRETCHES) || KV_RANK % 128 || HEAD_DIM % 64 || N_KV_HEADS != 1 || WINDOW != 0 || \
     MLA_QUERIES % 8
@@ -109,22 +109,6 @@ DEVICE u8 *ring_slot(u8 *shared, u32 n) {
 }
 DEVICE u8 *weights_place(u8 *shared, u32 n) {
     return shared + WEIGHTS_AT + n % WEIGHT_PLACES * WEIGHTS_BYTES;
-}
-// Waits until a place is there, or, before it is filled, until it has been used by all.
-template <u32 places> DEVICE void wait_full(BulkBarrier (&full)[places], u32 n) {
-    bulk_barrier_wait(&full[n % places], n / places % 2);
-}
-template <u32 places> DEVICE void wait_read(BulkBarrier (&read)[places], u32 n) {
-    bulk_barrier_wait(&read[n % places], n / places % 2 ^ 1);
-}
-// A warp's arrival.
-template <u32 places> DEVICE void arrive_at(BulkBarrier (&b)[places], u32 n) {
-    if (lane_index() == 0) bulk_barrier_arrive(&b[n % places]);
-}
-
-// The warp's number, which the compiler sees to be the same in all lanes.
-DEVICE u32 uniform_warp() {
-    return shuffle(thread_index() / WARP, 0u);
 }
 // A warp's arrival at all of the cluster's blocks, which fetch for each other.
 DEVICE void give_slot_up(MlaShared *b, u32 n) {

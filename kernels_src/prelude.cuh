@@ -100,6 +100,12 @@ DEVICE u32 shuffle(u32 v, u32 lane) {
 DEVICE i32 shuffle(i32 v, u32 lane) {
     return __shfl_sync(ALL_LANES, v, lane);
 }
+// The warp's number, which the compiler sees to be the same in all lanes: then slots and addresses of a loop
+// are the warp's, too, and not the lanes'. (This, and two pairs at once, in product_many.cuh: gate and up of
+// 8B 21.6 us instead of 24.8 with 16 rows, its head 164 instead of 208 with 64.)
+DEVICE u32 uniform_warp() {
+    return shuffle(thread_index() / WARP, 0u);
+}
 DEVICE u64 shuffle(u64 v, u32 lane) {
     return __shfl_sync(ALL_LANES, v, lane);
 }

@@ -131,13 +131,6 @@ static_assert(K_WAYS_CLUSTER == 1, "no clusters");
     { PRODUCT_THREADS, {PRODUCT_GRID, 1}, SHARED_BYTES(shared_bytes) }
 #endif
 
-// The warp's number, which the compiler sees to be the same in all lanes: then slots and addresses of the
-// loop are the warp's, too, and not the lanes'. (This, and two pairs at once: gate and up of 8B 21.6 us
-// instead of 24.8 with 16 rows, its head 164 instead of 208 with 64.)
-DEVICE u32 uniform_warp() {
-    return shuffle(thread_index() / WARP, 0u);
-}
-
 // ---- passes ----
 
 // Units whose (first) band has one format follow each other: up to three runs, [0, RUN_0), [RUN_0, RUN_1),

@@ -32,7 +32,7 @@
 // KV_Q8: what products take lies in shared memory as it does with a cache of f16. Four warps convert it, and
 // fetch it and the queries besides (span_codes.cuh); teams multiply scores by their keys' scales.
 //
-// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, span_parts.cuh, span_codes.cuh.
+// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, span_parts.cuh, ring.cuh, span_codes.cuh.
 // Defines: attend.cuh's, MAX_ROWS, HAS_SINKS, SPAN_BLOCKS.
 #if !defined(MAX_ROWS) || !defined(SPAN_BLOCKS)
 #error "MAX_ROWS, SPAN_BLOCKS"
@@ -124,22 +124,6 @@ DEVICE u8 *values_slot(u8 *shared, u32 n) {
 }
 DEVICE u8 *queries_slot(u8 *shared, u32 n) {
     return shared + Q_AT + n % Q_SLOTS * Q_BYTES;
-}
-// Waits until a slot is there, or, before it is filled, until it has been used by all.
-template <u32 slots> DEVICE void wait_full(BulkBarrier (&full)[slots], u32 n) {
-    bulk_barrier_wait(&full[n % slots], n / slots % 2);
-}
-template <u32 slots> DEVICE void wait_read(BulkBarrier (&read)[slots], u32 n) {
-    bulk_barrier_wait(&read[n % slots], n / slots % 2 ^ 1);
-}
-// A warp's arrival.
-template <u32 slots> DEVICE void arrive_at(BulkBarrier (&b)[slots], u32 n) {
-    if (lane_index() == 0) bulk_barrier_arrive(&b[n % slots]);
-}
-
-// The warp's number, which the compiler sees to be the same in all lanes.
-DEVICE u32 uniform_warp() {
-    return shuffle(thread_index() / WARP, 0u);
 }
 DEVICE u32 team_thread() {
     return thread_index() % TEAM_THREADS;

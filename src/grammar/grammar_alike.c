@@ -18,9 +18,9 @@ typedef struct {
     Arena *arena;
     LangMaker *work;
     Error *err;
-    uint32_t *leaf;  // [n_nodes] of a leaf: the first one with such an automaton
-    uint32_t *class; // [n_nodes]
-    uint32_t *words; // descriptions of all nodes, one behind the other
+    uint32_t *leaf;    // [n_nodes] of a leaf: the first one with such an automaton
+    uint32_t *classes; // [n_nodes]
+    uint32_t *words;   // descriptions of all nodes, one behind the other
     uint32_t n_words, words_cap;
     uint32_t *first; // [n_nodes + 1] a node's words
     uint32_t *table; // [table_size] nodes by the hash of their words, with 1 added
@@ -40,7 +40,7 @@ static void put(Alike *a, const uint32_t *words, uint64_t count) {
 }
 
 static void put_class(Alike *a, GrammarNode node) {
-    put(a, &a->class[node], 1);
+    put(a, &a->classes[node], 1);
 }
 
 static void put_members(Alike *a, const MembersNode *m) {
@@ -49,8 +49,8 @@ static void put_members(Alike *a, const MembersNode *m) {
     put_class(a, m->open), put_class(a, m->colon), put_class(a, m->comma), put_class(a, m->close);
     for (uint32_t i = 0; i < m->n_members; i++) {
         const GrammarMember *member = &m->members[i];
-        const uint32_t of[] = {a->class[member->key], a -> class[member->value], member -> required,
-                               member -> n_needs};
+        const uint32_t of[] = {a->classes[member->key], a->classes[member->value], member->required,
+                               member->n_needs};
         put(a, of, COUNT_OF(of));
         put(a, member->needs, member->n_needs);
     }
@@ -146,7 +146,7 @@ static uint32_t find_classes(Alike *a) {
                 break;
         }
         if (!a->table[at]) a->table[at] = i + 1, n_classes++;
-        a->class[i] = a->table[at] - 1;
+        a->classes[i] = a->table[at] - 1;
     }
     return n_classes;
 }
@@ -154,7 +154,7 @@ static uint32_t find_classes(Alike *a) {
 bool grammar_find_alike(const Node *nodes, uint32_t n_nodes, LangMaker *work, uint32_t *same, Arena scratch,
                         Error *err) {
     Alike a = {.nodes = nodes, .n_nodes = n_nodes, .arena = &scratch, .work = work, .err = err};
-    a.class = same;
+    a.classes = same;
     a.table_size = 64;
     while (a.table_size < 2 * n_nodes)
         a.table_size *= 2;

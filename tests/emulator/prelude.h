@@ -106,6 +106,9 @@ template <class T> DEVICE T shuffle_xor(T v, u32 mask) {
 template <class T> DEVICE T shuffle(T v, u32 lane) {
     return shuffle_from("shuffle", v, lane);
 }
+DEVICE u32 uniform_warp() {
+    return shuffle(thread_index() / WARP, 0u);
+}
 template <class T> DEVICE T shuffle_up(T v, u32 delta) {
     u32 lane = lane_index();
     return shuffle_from("shuffle_up", v, lane < delta ? lane : lane - delta);

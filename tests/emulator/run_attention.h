@@ -33,6 +33,7 @@ const StageInfo info = attention_info;
 #if defined(STAGE_SPAN_ATTENTION)
 #include "../kernels_src/span_attention.cuh"
 #else
+#include "../kernels_src/ring.cuh"
 #include "../kernels_src/span_codes.cuh"
 #include "../kernels_src/span_attention_wgmma.cuh"
 #endif

@@ -42,6 +42,7 @@ const StageInfo info = mla_fold_info;
 #else
 #include "../kernels_src/mla_tasks.cuh"
 #if defined(STAGE_MLA_WGMMA)
+#include "../kernels_src/ring.cuh"
 #include "../kernels_src/mla_attention_wgmma.cuh"
 #else
 #include "../kernels_src/mla_attention.cuh"
