@@ -110,7 +110,14 @@ DEVICE u8 *ring_slot(u8 *shared, u32 n) {
 DEVICE u8 *weights_place(u8 *shared, u32 n) {
     return shared + WEIGHTS_AT + n % WEIGHT_PLACES * WEIGHTS_BYTES;
 }
-// A warp's arrival at all of the cluster's blocks, which fetch for each other.
+// A warp's arrival at all of the cluster's blocks, which fetch for each other. It needs no fence of the
+// cluster, as nobody reads what was written before it:
+// - The warp's reads of the slot are products that it has waited for, so they have ended. Those who fetch
+//   begin a copy only when they have seen all arrivals: no copy is before a read.
+// - The zeros of clear_missing are the only ordinary stores to a slot, and this block's own. The products
+//   have waited for them (bulk_copy_fence, weights_full) and have read them in the one place that a byte of
+//   shared memory has. So a later copy, the other block's too, comes behind them.
+// - What a copy brings is told by slot_full, by the copy itself.
 DEVICE void give_slot_up(MlaShared *b, u32 n) {
 #if MLA_CLUSTER > 1
     if (lane_index() < MLA_CLUSTER) bulk_barrier_arrive_at(&b->slot_read[n % SLOTS], lane_index());
@@ -145,11 +152,7 @@ DEVICE void fetch_entries(const MlaAttentionArgs &a, const MlaTask &t, u8 *share
         for (u32 i = 0; i < TILE_SLOTS; i++) {
             u32 use = *n * TILE_SLOTS + i;
             BulkBarrier *full = &b->slot_full[use % SLOTS];
-#if MLA_CLUSTER > 1
-            bulk_barrier_wait_cluster(&b->slot_read[use % SLOTS], use / SLOTS % 2 ^ 1);
-#else
             wait_read(b->slot_read, use);
-#endif
             if (lane == 0) bulk_barrier_expect(full, n_eights * SLOT_EIGHT_BYTES);
             warp_sync();
             u8 *to = ring_slot(shared, use) + lane * SLOT_EIGHT_BYTES;

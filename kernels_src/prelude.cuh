@@ -544,11 +544,12 @@ DEVICE void bulk_copy_to_all(void *shared, const void *global, u32 bytes, BulkBa
                  "l"(global), "r"(bytes), "r"(shared_address(b)), "h"((u16)((1u << blocks) - 1))
                  : "memory");
 }
-// One arrival at the barrier in the same place of block `rank` of the cluster.
+// One arrival at the barrier in the same place of block `rank` of the cluster, by which that block is told
+// that something has been read, not that something was written: it orders what this block's threads see
+// alone (.release.cta, the default; .relaxed.cluster is the same instruction, from PTX ISA 8.6 on). With
+// .release.cluster it is behind a MEMBAR.ALL.GPU, which waits for all that the warp has under way.
 DEVICE void bulk_barrier_arrive_at(BulkBarrier *b, u32 rank) {
-    asm volatile(
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(cluster_address(b, rank))
-        : "memory");
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(cluster_address(b, rank)) : "memory");
 }
 #endif
 
