@@ -366,6 +366,11 @@ struct ValueTeam {
     u32 task, tile;   // so many has the block behind it
 };
 
+// A team's m-th sheet: teams take turns, so that both have read the first slots when half of a tile is behind
+// them.
+DEVICE u32 sheet_of(const ValueTeam &team, u32 m) {
+    return m * VALUE_TEAMS + team.number;
+}
 DEVICE bool has_sums(const ValueTeam &team) {
     return team.warp < QUERY_EIGHTS;
 }
@@ -379,7 +384,7 @@ template <bool begins> DEVICE void begin_products(u8 *shared, const ValueTeam &t
     warpgroup_fence();
 #pragma unroll
     for (u32 m = 0; m < TEAM_SHEETS; m++) {
-        u32 sheet = team.number * TEAM_SHEETS + m;
+        u32 sheet = sheet_of(team, m);
         const u8 *at = ring_slot(shared, team.tile * TILE_SLOTS + sheet / SLOT_SHEETS);
         MatrixRows v = matrix_eights(at + sheet % SLOT_SHEETS * SHEET_BYTES, SHEET_DIMS, SLOT_EIGHT_BYTES);
         warpgroup_multiply_columns<MLA_QUERIES, begins>(split->of[m], v, p);
@@ -391,17 +396,16 @@ template <bool begins> DEVICE void begin_products(u8 *shared, const ValueTeam &t
         warpgroup_commit();
     }
 }
-// Waits for the products of the team's sheets from `m` on, and gives each slot up when it was read by all of
-// its own.
+// Waits for the products of the team's sheets from `m` on, and gives each slot up when it has none that any
+// team reads after its own m-th.
 template <u32 m> DEVICE void end_products(MlaShared *b, const ValueTeam &team) {
-    u32 sheet = team.number * TEAM_SHEETS + m, first = team.tile * TILE_SLOTS;
+    u32 n_read = m + 1 < TEAM_SHEETS ? (m + 1) * VALUE_TEAMS / SLOT_SHEETS : TILE_SLOTS;
     warpgroup_wait<TEAM_SHEETS - 1 - m>();
-    if constexpr (m + 1 < TEAM_SHEETS) {
-        if ((sheet + 1) % SLOT_SHEETS == 0) give_slot_up(b, first + sheet / SLOT_SHEETS);
-        end_products<m + 1>(b, team);
-    } else {
-        give_slot_up(b, first + sheet / SLOT_SHEETS);
+#pragma unroll
+    for (u32 slot = m * VALUE_TEAMS / SLOT_SHEETS; slot < n_read; slot++) {
+        give_slot_up(b, team.tile * TILE_SLOTS + slot);
     }
+    if constexpr (m + 1 < TEAM_SHEETS) end_products<m + 1>(b, team);
 }
 
 DEVICE void add_weights(u8 *shared, const ValueTeam &team, bool begins, const TileFactors &f, MlaSums *sums) {
@@ -442,12 +446,6 @@ DEVICE void add_tile(u8 *shared, const ValueTeam &team, MlaValues *split, MlaSum
         }
     }
     begin_products<begins>(shared, team, split);
-#pragma unroll
-    for (u32 i = 0; i < TILE_SLOTS; i++) { // with none of the team's
-        bool before = (i + 1) * SLOT_SHEETS <= team.number * TEAM_SHEETS;
-        if (before || i * SLOT_SHEETS >= (team.number + 1) * TEAM_SHEETS)
-            give_slot_up(b, team.tile * TILE_SLOTS + i);
-    }
     if (has_sums(team)) add_weights(shared, team, begins, f, sums);
     end_products<0>(b, team);
 #pragma unroll
@@ -525,7 +523,7 @@ DEVICE void store_result(const MlaAttentionArgs &a, const MlaTask &t, const Valu
                                                            reciprocal_fast(sums.group[1])};
     }
     group_sync(VALUE_MEETING, VALUE_THREADS);
-    u32 dim = team.number * TEAM_SHEETS * SHEET_DIMS + team.warp % TEAM_WARPS * 16 + (lane / 4 - odd);
+    u32 dim = sheet_of(team, 0) * SHEET_DIMS + team.warp % TEAM_WARPS * 16 + (lane / 4 - odd);
     f16 *out = a.out + (u64)t.query * KV_RANK + dim;
 #pragma unroll
     for (u32 j = 0; j < QUERY_EIGHTS; j++) {
@@ -539,7 +537,7 @@ DEVICE void store_result(const MlaAttentionArgs &a, const MlaTask &t, const Valu
             u32 other = shuffle_xor(odd ? own[0] : own[1], 4);
             u32 first = odd ? other : own[0], second = odd ? own[1] : other;
             if (query < t.n) {
-                f16 *at = out + query * KV_RANK + m * SHEET_DIMS;
+                f16 *at = out + query * KV_RANK + m * VALUE_TEAMS * SHEET_DIMS;
                 *(u32 *)at = permute_bytes(first, second, 0x5410);
                 *(u32 *)(at + 8) = permute_bytes(first, second, 0x7632);
             }
