@@ -665,6 +665,10 @@ DEVICE u32 not_before(u32 v) {
     asm volatile("" : "+r"(v));
     return v;
 }
+DEVICE float not_before(float v) {
+    asm volatile("" : "+f"(v));
+    return v;
+}
 
 // A place in shared memory, in a register: of a pointer the compiler makes it again, of its parts, each time.
 typedef u32 SharedPlace;

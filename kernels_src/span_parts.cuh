@@ -25,6 +25,11 @@ DEVICE float *span_triple(float *partial, u32 place, u32 list, u32 queries) {
 DEVICE float4 *triple_values(float *triple, u32 sixteen, u32 eight) {
     return (float4 *)triple + (sixteen * (HEAD_DIM / 8) + eight) * WARP + lane_index();
 }
+// One of them.
+DEVICE float *triple_value(float *triple, u32 query, u32 dim) {
+    u32 lane = query % 8 * 4 + dim % 8 / 2;
+    return triple + ((query / 16 * (HEAD_DIM / 8) + dim / 8) * WARP + lane) * 4 + query / 8 % 2 * 2 + dim % 2;
+}
 // {largest score, sum} of a query.
 DEVICE float2 *triple_sums(float *triple, u32 query, u32 queries) {
     return (float2 *)(triple + queries * HEAD_DIM) + query;

@@ -30,10 +30,12 @@ static Made plan_of(Str file) {
     return m;
 }
 
-static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Error *err) {
-    LowerTarget target = lower_target_of_sm(sm);
+static bool lower_for(Made *m, LowerTarget target, uint32_t n_slots, BatchLowered *out, Error *err) {
     return placement_make(m->plan, &m->arena, &m->placement, err) &&
            batch_lower(m->plan, &m->placement, &target, n_slots, 500, &m->arena, out, err);
+}
+static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Error *err) {
+    return lower_for(m, lower_target_of_sm(sm), n_slots, out, err);
 }
 
 // As many classes as the slots need, and prompts' twice more, and for fewer rows; prompts' rows are whole
@@ -71,7 +73,7 @@ TEST(cuda_batch_lower_makes_classes) {
 }
 
 // Attention of prompts has stretches of as many rows as its blocks take, whatever other layers' heads are: 64
-// queries of heads of 256 dims, 32 of 512.
+// queries of heads of 256 dims, 80 of 512, which a cluster of two blocks has.
 TEST(cuda_batch_lower_cuts_rows_for_each_kind_of_heads) {
     Made m = plan_of(arch_model_build(arch_model_named("odd-gemma4")));
     BatchLowered l;
@@ -83,7 +85,7 @@ TEST(cuda_batch_lower_cuts_rows_for_each_kind_of_heads) {
         const BatchStage *s = &c->stages[i];
         if (!s->type->stretches || s->type->folds_parts) continue;
         bool is_wide = s->attention->attention.key_dim == 512;
-        uint32_t rows = is_wide ? 32 / 4 : 64 / 2,
+        uint32_t rows = is_wide ? 80 / 4 : 64 / 2,
                  most = 512 / rows + 4; // a stretch for each slot's last rows
         TEST_CASE_LABEL("layer %u", s->layer);
         CHECK_INT_EQ(rows, l.cuts[s->cut].rows);
@@ -92,6 +94,54 @@ TEST(cuda_batch_lower_cuts_rows_for_each_kind_of_heads) {
     }
     CHECK_INT_EQ(2, l.n_cuts);
     CHECK_INT_EQ(4, n_seen);
+}
+
+// Prompts' attention of a layer of a lowered model.
+static const BatchType *spans_of(const BatchLowered *l, uint32_t layer) {
+    const BatchClass *c = &l->classes[BATCH_CLASS_PROMPT];
+    for (uint32_t i = 0; i < c->n_layers_stages; i++) {
+        const BatchStage *s = &c->stages[i];
+        if (s->layer == layer && s->type->stretches && !s->type->folds_parts) return s->type;
+    }
+    return NULL;
+}
+
+// Heads of 512 in layers without a window have wgmma with queries as columns: on sm_90 with an even number of
+// multiprocessors, and a cache of f16. (Layer 0 has a window, and heads of 256.)
+TEST(cuda_batch_lower_chooses_prompts_attention_of_wide_heads) {
+    static const struct {
+        const char *name;
+        uint32_t sm, multiprocessors;
+        KvType kv;
+        int32_t window; // of layer 1; -1: sinks
+        const BatchType *expected;
+    } rows[] = {
+        {"as published", 90, 132, KV_TYPE_F16, 0, &batch_span_wide},
+        {"an odd number of multiprocessors", 90, 113, KV_TYPE_F16, 0, &batch_span_attention},
+        {"a cache of 8 bits", 90, 132, KV_TYPE_Q8, 0, &batch_span_attention},
+        {"a window", 90, 132, KV_TYPE_F16, 64, &batch_span_attention},
+        {"sinks", 90, 132, KV_TYPE_F16, -1, &batch_span_attention},
+        {"sm_80", 80, 132, KV_TYPE_F16, 0, &batch_span_attention},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Made m = plan_of(arch_model_build(arch_model_named("odd-gemma4")));
+        Plan *plan = (Plan *)(uintptr_t)m.plan;
+        LowerTarget target = lower_target_of_sm(rows[i].sm);
+        target.multiprocessors = rows[i].multiprocessors;
+        plan->kv_type = rows[i].kv;
+        for (uint32_t k = 0; k < plan->n_ops; k++) {
+            Op *op = (Op *)(uintptr_t)&plan->ops[k];
+            if (op->kind != OP_ATTENTION || op->layer != 1) continue;
+            op->attention.window = rows[i].window > 0 ? (uint32_t)rows[i].window : 0;
+            if (rows[i].window < 0) op->weight = plan->ops[1].weight;
+        }
+        BatchLowered l;
+        Error err = {0};
+        REQUIRE(lower_for(&m, target, 4, &l, &err));
+        CHECK(spans_of(&l, 1) == rows[i].expected);
+        CHECK(spans_of(&l, 0) == (rows[i].sm < 90 ? &batch_span_attention : &batch_span_wgmma));
+    }
 }
 
 // The second class of prompts has products of its own, and else the programs of the first.

@@ -182,6 +182,21 @@ TEST_SLOW(emulated_q8_gpt_oss, 600) {
     model_pair_close(p);
 }
 
+// Heads of 512: stages and logits, and the same bits where the prompt is cut and where a part of it is drawn.
+TEST_SLOW(emulated_model_odd_gemma4, 600) {
+    enum { PROMPT = 37 };
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
+    Str file = arch_model_build(arch_model_named("odd_gemma4"));
+    ModelPair *p = open_with("odd_gemma4", file, 2, &emulated_gpu_small_tiles);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    model_stages_compare(p, tokens, PROMPT, PROMPT + 1, STAGE_ERROR_MAX);
+    model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + 3, ERROR_MAX);
+    model_check_chunks(p, tokens, PROMPT, &(uint32_t){17}, 1);
+    batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + 6);
+    model_pair_close(p);
+}
+
 // A compressed cache, and queries of a low rank: stages and logits, and the same bits where the prompt is
 // cut.
 TEST_SLOW(emulated_model_deepseek2_dense, 600) {

@@ -1,6 +1,7 @@
 // Heads and attention of batches on the emulator: kernels_src/turn_heads.cuh, rope_heads.cuh, attention.cuh,
-// attention_clusters.cuh, span_attention.cuh, span_fold.cuh. Results agree with the formula in double to
-// f16's rounding; a row's bits are the same whoever computes it.
+// attention_clusters.cuh, span_attention.cuh, span_attention_wgmma.cuh, span_attention_wide.cuh,
+// span_fold.cuh. Results agree with the formula in double to f16's rounding; a row's bits are the same
+// whoever computes it.
 #include "kernel_reference.h"
 
 #include "base/f16.h"
@@ -594,11 +595,11 @@ TEST_SLOW(kernel_attention_of_several_spans, 300) {
 }
 
 // Products of four warps give the bits of those of one: the same stretches by both bodies.
-static void run_wgmma(const char *shape, const Stretch *stretches, uint32_t n_stretches) {
+static void run_by(const char *body, const char *shape, const Stretch *stretches, uint32_t n_stretches) {
     char name[64];
     snprintf(name, sizeof name, "span_attention_%s", shape);
     const EmulatedStage *span = kernel_stage(name, 90);
-    snprintf(name, sizeof name, "span_wgmma_%s", shape);
+    snprintf(name, sizeof name, "span_%s_%s", body, shape);
     const EmulatedStage *wgmma = kernel_stage(name, 90);
     TEST_CASE_LABEL("%s, %u stretches, the first at %u", shape, n_stretches, stretches[0].position);
     TestRandom random = {stretches[0].position};
@@ -611,6 +612,12 @@ static void run_wgmma(const char *shape, const Stretch *stretches, uint32_t n_st
     CHECK_BYTES_EQ(attend(span, &c, stretches, n_stretches), bytes, out, bytes);
     Stretch first = {stretches[0].sequence, stretches[0].position, 1};
     check_rows(&c, &first, 1, out);
+}
+static void run_wgmma(const char *shape, const Stretch *stretches, uint32_t n_stretches) {
+    run_by("wgmma", shape, stretches, n_stretches);
+}
+static void run_wide(const char *shape, const Stretch *stretches, uint32_t n_stretches) {
+    run_by("wide", shape, stretches, n_stretches);
 }
 
 TEST_SLOW(kernel_attention_of_spans_by_wgmma, 300) {
@@ -627,6 +634,16 @@ TEST_SLOW(kernel_attention_of_spans_by_wgmma, 300) {
     run_wgmma("1x96_q8", STRETCHES({0, 60, 130}));
     run_wgmma("2x256_q8", STRETCHES({0, 126, 3}, {1, 0, 1}, {2, 1024, 1}));
     run_wgmma("window_q8", STRETCHES({0, 0, 2}, {1, 140, 80}, {2, 1100, 1}, {3, 149, 1}));
+}
+
+// Queries as columns: a block without queries, stretches of more than one block's, more tasks than clusters;
+// splits of one tile and of two, and groups that rows do not see.
+TEST_SLOW(kernel_attention_of_wide_spans_by_wgmma, 300) {
+    run_wide("4x512", STRETCHES({0, 0, 1}));
+    run_wide("4x512", STRETCHES({0, 110, 23}, {1, 0, 1}, {2, 127, 2}, {3, 191, 1}));
+    run_wide("4x512", STRETCHES({1, 1015, 12}));
+    run_wide("4x512", STRETCHES({2, 2047, 2}));
+    run_wide("3x512", STRETCHES({0, 60, 28}, {1, 300, 1}));
 }
 
 // Stretches in parts of a group of keys each, and of up to n_groups, give the bits of those that are whole;
@@ -658,6 +675,7 @@ TEST_SLOW(kernel_attention_of_spans_in_parts, 300) {
     run_parts("span_attention_7x64_q8", 90, STRETCHES({0, 1020, 5}), 1);
     run_parts("span_attention_20x16", 90, STRETCHES({0, 2040, 12}, {1, 3000, 1}, {2, 0, 3}), 2);
     run_parts("span_attention_4x512", 80, STRETCHES({0, 1023, 2}), 1);
+    run_parts("span_wide_4x512", 90, STRETCHES({0, 1020, 15}, {1, 2047, 2}, {2, 0, 1}), 2);
     run_parts("span_attention_window", 90, STRETCHES({0, 1020, 10}, {1, 1100, 1}, {3, 2045, 6}), 1);
 }
 
@@ -700,6 +718,7 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         {"batch_attention_4x512", "batch_attention_4x512", 90, 80, 300},
         {"batch_attention_4x512", "span_attention_4x512", 90, 80, 300},
         {"batch_attention_4x512", "span_attention_4x512", 90, 90, 1030},
+        {"batch_attention_4x512", "span_wide_4x512", 90, 90, 1030},
         {"batch_attention_7x64_q8", "span_attention_7x64_q8", 90, 90, 1030},
         {"batch_attention_20x16", "attention_clusters_20x16", 90, 90, 3000},
         {"batch_attention_window", "attention_clusters_window", 90, 90, 1100},

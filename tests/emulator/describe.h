@@ -12,7 +12,7 @@ EmulatedStage describe() {
     s.sm_arch = SM_ARCH;
     s.kernel = run;
     s.info = info;
-#if defined(STAGE_SPAN_ATTENTION) || defined(STAGE_SPAN_WGMMA)
+#if defined(STAGE_SPAN_ATTENTION) || defined(STAGE_SPAN_WGMMA) || defined(STAGE_SPAN_WIDE)
     s.fold = run_fold;
     s.fold_info = span_fold_info;
 #endif

@@ -485,6 +485,9 @@ DEVICE u32 in_register(u32 constant) {
 DEVICE u32 not_before(u32 v) {
     return v;
 }
+DEVICE float not_before(float v) {
+    return v;
+}
 typedef const u8 *SharedPlace;
 DEVICE SharedPlace shared_place(const void *p) {
     return (const u8 *)p;

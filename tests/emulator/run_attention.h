@@ -32,6 +32,10 @@ const StageInfo info = attention_info;
 #include "../kernels_src/span_parts.cuh"
 #if defined(STAGE_SPAN_ATTENTION)
 #include "../kernels_src/span_attention.cuh"
+#elif defined(STAGE_SPAN_WIDE)
+#include "../kernels_src/ring.cuh"
+#include "../kernels_src/attend_columns.cuh"
+#include "../kernels_src/span_attention_wide.cuh"
 #else
 #include "../kernels_src/ring.cuh"
 #include "../kernels_src/span_codes.cuh"

@@ -43,6 +43,7 @@ const StageInfo info = mla_fold_info;
 #include "../kernels_src/mla_tasks.cuh"
 #if defined(STAGE_MLA_WGMMA)
 #include "../kernels_src/ring.cuh"
+#include "../kernels_src/attend_columns.cuh"
 #include "../kernels_src/mla_attention_wgmma.cuh"
 #else
 #include "../kernels_src/mla_attention.cuh"

@@ -600,13 +600,18 @@ static uint32_t span_warps(const BatchLowering *l, const Op *op) {
     return op->attention.key_dim <= 128 || fits ? 4 : 2;
 }
 
-// Whether prompts' attention is span_attention_wgmma.cuh's: of usual heads on sm_90a. Its queries a block.
-static bool span_by_wgmma(const BatchLowering *l, const Op *op) {
+// Which kernel prompts' attention is: span_attention_wgmma.cuh of usual heads on sm_90a;
+// span_attention_wide.cuh of heads of 512 there, by clusters of two blocks, where rows see all keys before
+// them, without sinks, in a cache of f16; else span_attention.cuh.
+typedef enum { SPAN_MMA, SPAN_WGMMA, SPAN_WIDE } SpanBody;
+
+static SpanBody span_body(const BatchLowering *l, const Op *op) {
     uint32_t dim = op->attention.key_dim;
-    return lower_has_wgmma(l->target) && (dim == 64 || dim == 96 || dim == 128 || dim == 256);
-}
-static uint32_t span_wgmma_queries(const Op *op) {
-    return op->attention.key_dim > 128 ? 64 : 128;
+    if (!lower_has_wgmma(l->target)) return SPAN_MMA;
+    if (dim == 64 || dim == 96 || dim == 128 || dim == 256) return SPAN_WGMMA;
+    bool sees_all = !op->attention.window && !op->attention.is_chunked && !op->weight,
+         is_even = l->target->multiprocessors % 2 == 0;
+    return dim == 512 && sees_all && is_even && l->plan->kv_type == KV_TYPE_F16 ? SPAN_WIDE : SPAN_MMA;
 }
 
 // Whether attention's blocks fit the GPU's shared memory: a wide head's tile may not.
@@ -633,13 +638,24 @@ static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *
                s->layer, key_dim, l->target->shared_bytes_block);
 }
 
-// Queries of a block of prompts' attention.
+// Queries of a block of prompts' attention, or of a cluster.
 static uint32_t span_queries(const BatchLowering *l, const Op *op) {
-    return span_by_wgmma(l, op) ? span_wgmma_queries(op) : span_warps(l, op) * 16;
+    switch (span_body(l, op)) {
+    case SPAN_MMA: return span_warps(l, op) * 16;
+    case SPAN_WGMMA: return op->attention.key_dim > 128 ? 64 : 128;
+    case SPAN_WIDE: return 80;
+    }
+    return 0;
 }
+// Blocks, or clusters.
 static uint32_t span_blocks_at_once(const BatchLowering *l, const Op *op) {
-    bool one = span_by_wgmma(l, op) || op->attention.key_dim > 256; // a multiprocessor has two, or one
-    return (one ? 1 : 2) * l->target->multiprocessors;
+    uint32_t n = l->target->multiprocessors;
+    switch (span_body(l, op)) {
+    case SPAN_MMA: return op->attention.key_dim > 256 ? n : 2 * n; // a multiprocessor has one, or two
+    case SPAN_WGMMA: return n;
+    case SPAN_WIDE: return n / 2;
+    }
+    return 0;
 }
 
 static StretchCut span_stretches(const BatchLowering *l, const BatchStage *s) {
@@ -651,7 +667,7 @@ static StretchCut span_stretches(const BatchLowering *l, const BatchStage *s) {
                       .floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, queries)};
     // A block of wgmma has two teams of 64 queries; where there are multiprocessors for all of these, one
     // has none.
-    bool two_teams = span_by_wgmma(l, op) && queries > 64;
+    bool two_teams = span_body(l, op) == SPAN_WGMMA && queries > 64;
     if (two_teams) cut.half_rows = cut.rows / 2 * cut.at_once;
     return cut;
 }
@@ -668,11 +684,14 @@ static void define_span_wgmma(StrBuf *b, const BatchLowering *l, const BatchStag
     define(b, "SPAN_BLOCKS", l->target->multiprocessors);
 }
 
-static bool uses_span_wgmma(const BatchLowering *l, const BatchStage *s) {
-    return span_by_wgmma(l, s->ops[ATTENTION_ATTENTION]);
-}
 static bool uses_span_mma(const BatchLowering *l, const BatchStage *s) {
-    return !uses_span_wgmma(l, s);
+    return span_body(l, s->ops[ATTENTION_ATTENTION]) == SPAN_MMA;
+}
+static bool uses_span_wgmma(const BatchLowering *l, const BatchStage *s) {
+    return span_body(l, s->ops[ATTENTION_ATTENTION]) == SPAN_WGMMA;
+}
+static bool uses_span_wide(const BatchLowering *l, const BatchStage *s) {
+    return span_body(l, s->ops[ATTENTION_ATTENTION]) == SPAN_WIDE;
 }
 
 static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -758,6 +777,19 @@ const BatchType batch_span_wgmma = {
     .results = batch_shows_none, // it is seen behind the fold
 };
 
+const BatchType batch_span_wide = {
+    .kernel = "span_attention",
+    .name = "attention of prompts, wide heads, four warps a product",
+    .files = {FILES_SPANS, "ring.cuh", "attend_columns.cuh", "span_attention_wide.cuh"},
+    .cost = 110,
+    .reads = READS_ALL,
+    .stretches = span_stretches,
+    .is_needed = uses_span_wide,
+    .define = define_span_wgmma,
+    .bind = bind_span_attention,
+    .results = batch_shows_none, // it is seen behind the fold
+};
+
 static void define_span_fold(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
     define_attend(b, l, op);
@@ -823,6 +855,7 @@ const BatchBlock batch_block_attention = {
         {&batch_attention, ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
         {&batch_span_attention, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_span_wgmma, ATTENTION_ATTENTION, BODY_PROMPT, false},
+        {&batch_span_wide, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_span_fold, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_attention_gate, ATTENTION_GATE, BODY_PROMPT, false}}, // of rows that decode attention does it
     .link = link_attention,

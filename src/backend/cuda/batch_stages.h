@@ -331,6 +331,7 @@ struct BatchType {
     TYPE(attention)         \
     TYPE(span_attention)    \
     TYPE(span_wgmma)        \
+    TYPE(span_wide)         \
     TYPE(span_fold)         \
     TYPE(mla_inputs)        \
     TYPE(mla_inputs_many)   \
