@@ -31,19 +31,20 @@ static_assert((u32)MLA_CLUSTERS * MLA_CLUSTER == MLA_BLOCKS, "whole clusters");
 struct MlaWalk {
     u32 turn;
 };
-// The block's next task, in descending order: those of a prompt's end have the most keys. So the last turn,
-// which not all blocks have, is of short ones. (Tiles of the block that has the most, of a prompt of 2,048
-// rows on 132 multiprocessors: 130 with 20 heads, 105 with 16. In ascending order 136 and 128; the average is
-// 128 and 103.) Returns whether there is one; beside another one's it may have no queries.
+// The block's next task. Those with the most keys come first: the host has stretches in this order, and of a
+// stretch the last queries are first here. So the last turn, which not all blocks have, is of short ones.
+// (Tiles of the block that has the most, of a prompt of 2,048 rows on 132 multiprocessors: 130 with 20 heads,
+// 105 with 16. In the opposite order 138 and 128; the average is 128 and 103.) Returns whether there is one;
+// beside another one's it may have no queries.
 DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
     u32 n_tasks = load_shared_data(&a.batch->n_stretches[a.cut]) * STRETCH_TASKS;
     u32 cluster = block_index() / MLA_CLUSTER, rank = block_index() % MLA_CLUSTER;
     while (w->turn * MLA_BLOCKS < n_tasks) {
         u32 i = w->turn % 2 ? MLA_CLUSTERS - 1 - cluster : cluster;
-        u32 back = (w->turn++ * MLA_CLUSTERS + i + 1) * MLA_CLUSTER; // from the end
-        if (back > n_tasks) continue;
-        u32 task = n_tasks - back;
-        u32 first_of_all = task % STRETCH_TASKS * MLA_QUERIES, first = first_of_all + rank * MLA_QUERIES;
+        u32 task = (w->turn++ * MLA_CLUSTERS + i) * MLA_CLUSTER;
+        if (task >= n_tasks) continue;
+        u32 of_stretch = STRETCH_TASKS - MLA_CLUSTER - task % STRETCH_TASKS;
+        u32 first_of_all = of_stretch * MLA_QUERIES, first = first_of_all + rank * MLA_QUERIES;
         RowStretch s = a.stretches[task / STRETCH_TASKS];
         u32 queries = s.n_rows * N_HEADS;
         if (first_of_all >= queries) continue;
