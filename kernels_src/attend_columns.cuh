@@ -183,12 +183,17 @@ template <class Form> DEVICE void fetch_queries(const Form &form, u32 warp, u32 
     enum : u32 { UNITS = HEAD_DIM / 8 };
     ColumnsShared *b = columns_of(form.shared);
     wait_read(b->queries_read, n);
-#pragma unroll 4
-    for (u32 i = warp * WARP + lane_index(); i < COLUMNS * UNITS; i += QUERY_WARPS * WARP) {
-        u8 *unit = kv_row(form.shared + QUERIES_AT, i / UNITS, i % UNITS);
-        const f16 *from = form.query(i / UNITS);
-        if (from) copy_async_16(unit, from + i % UNITS * 8);
-        else *(uint4 *)unit = {0, 0, 0, 0};
+#pragma unroll 2
+    for (u32 row = warp; row < COLUMNS; row += QUERY_WARPS) {
+        const f16 *from = form.query(row);
+#pragma unroll
+        for (u32 i = 0; i < CEIL_DIV(UNITS, WARP); i++) {
+            u32 unit = i * WARP + lane_index();
+            u8 *to = kv_row(form.shared + QUERIES_AT, row, unit);
+            if (UNITS % WARP && unit >= UNITS) break;
+            if (from) copy_async_16(to, from + unit * 8);
+            else *(uint4 *)to = {0, 0, 0, 0};
+        }
     }
     copy_async_commit();
     copy_async_wait<0>();
