@@ -20,8 +20,10 @@ static uint32_t roll(Dice *dice, uint32_t below) {
     return rng_philox(dice->key, dice->draws++).word[0] % below;
 }
 
-static GrammarNode add_pattern(GrammarBuilder *b, const char *pattern, LangSpelling spelling,
+// `most` characters at most, counted beside the automaton; 0: no such bound.
+static GrammarNode add_counted(GrammarBuilder *b, const char *pattern, uint32_t most, LangSpelling spelling,
                                const char *quote, Arena *keep) {
+    Str around = str_from_c(quote);
     LangMaker maker = {.keep = keep, .scratch = grammar_arena(1), .work_max = 1 << 24};
     Rx rx = rx_begin(keep);
     Dfa *dfa = arena_new(keep, Dfa, 1);
@@ -30,11 +32,17 @@ static GrammarNode add_pattern(GrammarBuilder *b, const char *pattern, LangSpell
     Error err = {0};
     if (!rx_read_pattern(&rx, str_from_c(pattern), false, &maker, &root, &err) ||
         !rx_compile(&rx, root, &maker, &lang, &err) ||
-        !dfa_from_lang(&maker, &lang, spelling, str_from_c(quote), str_from_c(quote), dfa, &err)) {
+        !(most ? dfa_from_lang_counted(&maker, &lang, most, spelling, around, around, dfa, &err)
+               : dfa_from_lang(&maker, &lang, spelling, around, around, dfa, &err))) {
         FAIL("%s: %s", pattern, err.message);
         return GRAMMAR_NEVER;
     }
     return grammar_add_dfa(b, dfa);
+}
+
+static GrammarNode add_pattern(GrammarBuilder *b, const char *pattern, LangSpelling spelling,
+                               const char *quote, Arena *keep) {
+    return add_counted(b, pattern, 0, spelling, quote, keep);
 }
 
 static bool mask_has(const uint32_t *mask, int32_t token) {
@@ -85,20 +93,40 @@ static const struct {
     const char *pattern;
     LangSpelling spelling;
     const char *quote, *behind; // NULL: itself up to 9 times, then a shorter one and a quote
+    uint32_t most;              // add_counted
 } texts[] = {
-    {"[\\s\\S]*", LANG_JSON_STRING, "\"", ",\""},
-    {"[\\s\\S]{2,9}", LANG_JSON_STRING, "\"", ":"},
-    {"[\\s\\S]{0,60}", LANG_JSON_PLAIN, "\"", "}"},
-    {"[\\s\\S]{5,300}", LANG_JSON_STRING, "\"", ","},
-    {"([^ ]{1,20} ){2,30}", LANG_UTF8, "", "\n"},
-    {"[^<]*", LANG_UTF8, "", "</"},
-    {"[a-z ]+", LANG_UTF8, "", "-"},
-    {"[^\\u0085]{3,40}", LANG_UTF8, "", ""},
-    {"[\\s\\S]{12}", LANG_JSON_STRING, "", NULL}, // chunks of a long string
-    {"[\\s\\S]{3}|[\\s\\S]{7}", LANG_JSON_PLAIN, "", NULL},
-    {"(a|the )*1*", LANG_UTF8, "", "1"},
-    {"[\\s\\S]*", LANG_UTF8, "", ""},
+    {"[\\s\\S]*", LANG_JSON_STRING, "\"", ",\"", 0},
+    {"[\\s\\S]{2,9}", LANG_JSON_STRING, "\"", ":", 0},
+    {"[\\s\\S]{0,60}", LANG_JSON_PLAIN, "\"", "}", 0},
+    {"[\\s\\S]{5,300}", LANG_JSON_STRING, "\"", ",", 0},
+    {"([^ ]{1,20} ){2,30}", LANG_UTF8, "", "\n", 0},
+    {"[^<]*", LANG_UTF8, "", "</", 0},
+    {"[a-z ]+", LANG_UTF8, "", "-", 0},
+    {"[^\\u0085]{3,40}", LANG_UTF8, "", "", 0},
+    {"[\\s\\S]{12}", LANG_JSON_STRING, "", NULL, 0}, // chunks of a long string
+    {"[\\s\\S]{3}|[\\s\\S]{7}", LANG_JSON_PLAIN, "", NULL, 0},
+    {"(a|the )*1*", LANG_UTF8, "", "1", 0},
+    {"[\\s\\S]*", LANG_UTF8, "", "", 0},
+    {"[\\s\\S]*", LANG_JSON_STRING, "\"", ",\"", 30},
+    {"[\\s\\S]*", LANG_JSON_STRING, "\"", ",\"", 300},
+    {"[\\s\\S]{9,}", LANG_JSON_STRING, "\"", ",", 60},
+    {"[\\s\\S]{70,}", LANG_JSON_PLAIN, "\"", "}", 70},
+    {"(a|the )*1*", LANG_JSON_PLAIN, "\"", ":", 40},
+    {"([^ ]{1,20} ){2,}", LANG_JSON_STRING, "\"", ":", 100},
+    {"[^<]{3,}", LANG_UTF8, "", "</", 40},
+    {"a*(b{70})?", LANG_UTF8, "", ",", 80}, // far from the end at once
+    {"[\\s\\S]{12,}", LANG_JSON_STRING, "", NULL, 12},
 };
+
+static void compare_mask(GrammarMatcher *m, GrammarState state, const char *where, int step) {
+    static uint32_t mask[TEXT_TOKENS / 32 + 1];
+    memcpy(mask, grammar_mask(m, state), sizeof mask);
+    for (int32_t token = 0; token <= TEXT_TOKENS; token++) {
+        GrammarState next = grammar_step(m, state, token);
+        if (mask_has(mask, token) == (grammar_is_state(next) || next == GRAMMAR_ENDED)) continue;
+        FAIL("%s %d, token %d: %s", where, step, token, mask_has(mask, token) ? "allowed" : "missing");
+    }
+}
 
 TEST(grammar_mask_of_text_is_what_each_token_would_do) {
     for (size_t i = 0; i < COUNT_OF(texts); i++) {
@@ -109,7 +137,8 @@ TEST(grammar_mask_of_text_is_what_each_token_would_do) {
         Error err = {0};
         GrammarBuilder *b = grammar_builder_new(&nodes);
         const TokenTrie *trie = text_trie(&arena);
-        GrammarNode text = add_pattern(b, texts[i].pattern, texts[i].spelling, texts[i].quote, &arena);
+        GrammarNode text =
+            add_counted(b, texts[i].pattern, texts[i].most, texts[i].spelling, texts[i].quote, &arena);
         GrammarNode parts[] = {text,
                                grammar_add_literal(b, str_from_c(texts[i].behind ? texts[i].behind : ""))};
         if (!texts[i].behind) {
@@ -121,18 +150,60 @@ TEST(grammar_mask_of_text_is_what_each_token_would_do) {
         GrammarMatcher *m = grammar_start_matcher(g, trie);
         GrammarState state = grammar_start(m);
         for (int step = 0; step < (test_is_sanitized() ? 12 : 40); step++) {
-            static uint32_t mask[TEXT_TOKENS / 32 + 1];
-            memcpy(mask, grammar_mask(m, state), sizeof mask);
-            for (int32_t token = 0; token <= TEXT_TOKENS; token++) {
-                GrammarState next = grammar_step(m, state, token);
-                if (mask_has(mask, token) == (grammar_is_state(next) || next == GRAMMAR_ENDED)) continue;
-                FAIL("step %d, token %d: %s", step, token, mask_has(mask, token) ? "allowed" : "missing");
-            }
-            int32_t token = roll_token(&dice, trie, mask);
+            compare_mask(m, state, "step", step);
+            int32_t token = roll_token(&dice, trie, grammar_mask(m, state));
             if (!CHECK(token != TOKEN_NONE)) break;
             GrammarState next = grammar_step(m, state, token);
             state = grammar_is_state(next) ? next : grammar_start(m); // begins again behind an end
         }
+    }
+}
+
+// Far from the bounds of a repetition or of an array all counts have one mask; near them each has its own.
+TEST(grammar_masks_of_counts_are_shared_far_from_bounds) {
+    enum { BOUND = 700 };
+    Arena arena = grammar_arena(2);
+    const TokenTrie *trie = text_trie(&arena);
+    uint32_t longest = trie->depth_max;
+    CHECK(longest > 40 && 2 * longest + 60 < BOUND);
+    for (int kind = 0; kind < 3; kind++) {
+        TEST_CASE_LABEL("kind %d, longest token %u", kind, longest);
+        Arena nodes = grammar_arena(0), kept = arena;
+        const Grammar *g;
+        Error err = {0};
+        GrammarBuilder *b = grammar_builder_new(&nodes);
+        GrammarNode letter = add_pattern(b, "[ab]", LANG_UTF8, "", &kept);
+        GrammarItems items = {.open = add_pattern(b, "a", LANG_UTF8, "", &kept),
+                              .close = grammar_add_literal(b, STR("1")),
+                              .comma = add_pattern(b, "b", LANG_UTF8, "", &kept),
+                              .rest = {.other = add_pattern(b, "a?", LANG_UTF8, "", &kept)},
+                              .min = kind == 1 ? BOUND : 0,
+                              .max = kind == 1 ? GRAMMAR_UNBOUNDED : BOUND,
+                              .contains_max = GRAMMAR_UNBOUNDED};
+        GrammarNode root = kind == 2 ? grammar_add_repeat(b, letter, 0, BOUND) : grammar_add_items(b, &items);
+        REQUIRE(grammar_compile(b, root, &kept, grammar_arena(1), &g, &err));
+        GrammarMatcher *m = grammar_start_matcher(g, trie);
+        GrammarState state = grammar_start(m);
+        uint64_t made_far = 0;
+        for (int count = 0; count <= BOUND + 3 && grammar_is_state(state); count++) {
+            bool is_far = count > 3 && count + (int)longest + 4 < BOUND;
+            uint64_t before = grammar_figures(m).masks - grammar_figures(m).masks_cached;
+            CHECK(grammar_mask(m, state) != NULL);
+            if (is_far) made_far += grammar_figures(m).masks - grammar_figures(m).masks_cached - before;
+            if (!is_far || count % 50 == 0) compare_mask(m, state, "count", count);
+            state = grammar_step_bytes(m, state, STR("b"));
+            if (count == 0 && !grammar_is_state(state))
+                state = grammar_step_bytes(m, grammar_start(m), STR("a"));
+        }
+        CHECK(made_far <= 2);
+        GrammarState one = grammar_step_bytes(m, grammar_start(m), STR("abbbb"));
+        GrammarState two = grammar_step_bytes(m, grammar_start(m), STR("abbbbbbb"));
+        const uint32_t *mask = grammar_mask(m, one);
+        CHECK(one != two && mask == grammar_mask(m, two));
+        REQUIRE(grammar_keep(m, (GrammarState *[]){&one, &two}, 2));
+        CHECK(mask == grammar_mask(m, one) && mask == grammar_mask(m, two));
+        compare_mask(m, one, "kept", 1);
+        compare_mask(m, two, "kept", 2);
     }
 }
 

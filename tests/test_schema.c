@@ -477,13 +477,45 @@ static const struct {
      "no text matches # (type, items, minItems): no array has the items it asks for"},
 };
 
+#define LONGEST_TOKEN "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
 // Bytes, and tokens of several characters.
 static const TokenTrie *tokens_of_many_bytes(void) {
     static TokenTrie trie;
     static char bytes[256];
-    static Str pieces[256 + 6];
-    static const char *const more[] = {
-        "a", "aa", "aaaaaaaa", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "\xC3\xA9\xC3\xA9", "\"}"};
+    static const char *const more[] = {"a",
+                                       "aa",
+                                       "aaaaaaaa",
+                                       "aaaaaaaaaaaaaaa",
+                                       "aaaaaaaaaaaaaaaa",
+                                       "aaaaaaaaaaaaaaaaa",
+                                       "aaaaaaaaaaaaaaaaaaaaaaaa",
+                                       "aaaaaaaaaaaaaaaaaaaaaaaaa",
+                                       LONGEST_TOKEN,
+                                       "\xC3\xA9\xC3\xA9",
+                                       "a\xC3",
+                                       "\xA9\xC3\xA9",
+                                       "\xF0\x9F",
+                                       "\x98\x80",
+                                       "\x98\x80"
+                                       "aaaa",
+                                       "\xF0\x9F\x98\x80\xF0\x9F\x98\x80",
+                                       "\\u",
+                                       "\\u0041",
+                                       "41\\u0041a",
+                                       "\\u0041\\u0041\\u0041\\u0041",
+                                       "\\ud8",
+                                       "3d\\ude00",
+                                       "\\ude00",
+                                       "\\ud83d\\ude00",
+                                       "a\\ud83d\\ude00\\ud83d\\ude00",
+                                       "\\n\\n\\\"",
+                                       "\"}",
+                                       "\"]",
+                                       "\",\"",
+                                       "a\",\"aaa",
+                                       "aaaaaaaaaaaaaaaaaaaaaaaaaaa\",\"a"};
+    static Str pieces[256 + COUNT_OF(more)];
     static const int32_t end = 0;
     static Arena arena;
     Error err = {0};
@@ -510,6 +542,64 @@ static bool mask_is_right(GrammarMatcher *m, GrammarState at, uint32_t n_tokens)
         if (allowed != grammar_is_state(grammar_step(m, at, (int32_t)t))) return false;
     }
     return true;
+}
+
+// From further away than the longest token up to the bound, within and behind characters of all spellings.
+TEST(schema_masks_are_right_around_a_bound_of_characters) {
+    enum { MOST = 60 };
+    static const char *const items[] = {"\"maxLength\":60", "\"minLength\":50,\"maxLength\":60",
+                                        "\"minLength\":60,\"maxLength\":60",
+                                        "\"maxLength\":60,\"pattern\":\"^[aA\\u00e9\\ud83d\\ude00\\\\n]*$\"",
+                                        "\"maxLength\":60,\"pattern\":\"^(a{9})*.?$\""};
+    static const char *const parts[] = {
+        "a",   "\xC3",  "\xC3\xA9", "\xF0\x9F", "\xF0\x9F\x98\x80", "\\",
+        "\\n", "\\u00", "\\u0041",  "\\ud83d",  "\\ud83d\\ud",      "\\ud83d\\ude00"};
+    const TokenTrie *trie = tokens_of_many_bytes();
+    CHECK_INT_EQ(sizeof LONGEST_TOKEN - 1, trie->depth_max);
+    schema_run_set_trie(trie);
+    for (size_t i = 0; i < COUNT_OF(items); i++) {
+        SchemaRun run;
+        char schema[300], text[2 * MOST];
+        uint32_t compared = 0;
+        snprintf(schema, sizeof schema,
+                 "{\"type\":\"array\",\"items\":{\"type\":\"string\",%s},\"maxItems\":40}", items[i]);
+        REQUIRE(schema_run_compile(&run, str_from_c(schema), &exact));
+        for (size_t left = 0; left <= sizeof LONGEST_TOKEN + 2; left++) {
+            StrBuf b = STRBUF(text);
+            strbuf_put(&b, STR("[\""));
+            for (size_t k = left; k < MOST; k++)
+                strbuf_put_char(&b, 'a');
+            GrammarState before = grammar_step_bytes(run.matcher, grammar_start(run.matcher), strbuf_str(&b));
+            if (!grammar_is_state(before)) continue; // the pattern has no such text
+            for (size_t k = 0; k < COUNT_OF(parts); k++) {
+                GrammarState at = grammar_step_bytes(run.matcher, before, str_from_c(parts[k]));
+                if (left == 0) CHECK(!grammar_is_state(at));
+                TEST_CASE_LABEL("%s: %zu left, then %s", schema, left, parts[k]);
+                if (grammar_is_state(at)) CHECK(mask_is_right(run.matcher, at, trie->n_tokens));
+                compared += grammar_is_state(at);
+            }
+            TEST_CASE_LABEL("%s: %zu left", schema, left);
+            CHECK(mask_is_right(run.matcher, before, trie->n_tokens));
+        }
+        CHECK(compared > 20);
+    }
+    schema_run_set_trie(NULL);
+}
+
+// Of a long string only the last characters have masks of their own.
+TEST(schema_masks_of_long_strings_are_shared) {
+    SchemaRun run;
+    schema_run_set_trie(tokens_of_many_bytes());
+    REQUIRE(schema_run_compile(&run, STR("{\"type\":\"string\",\"maxLength\":2000}"), &exact));
+    GrammarState at = grammar_step_bytes(run.matcher, grammar_start(run.matcher), STR("\""));
+    for (uint32_t n = 0; n <= 2000; n++) {
+        CHECK(grammar_mask(run.matcher, at) != NULL);
+        GrammarFigures f = grammar_figures(run.matcher);
+        if (n == 1900) CHECK_U64_EQ(1, f.masks - f.masks_cached);
+        if (n == 2000) CHECK(f.masks - f.masks_cached > 24 && f.masks - f.masks_cached < 50);
+        at = grammar_step_bytes(run.matcher, at, STR("a"));
+    }
+    schema_run_set_trie(NULL);
 }
 
 // Long bounds are counted beside the automaton of a pattern or format.

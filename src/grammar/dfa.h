@@ -35,12 +35,17 @@ typedef struct {
     const DfaCount *count;  // or NULL
 } Dfa;
 
+// Whether a character begins with a step of the table.
+static inline bool dfa_begins(const DfaCount *c, uint32_t from, uint32_t to) {
+    return from >= c->border && from < c->inner && to < c->after;
+}
+
 static inline uint32_t dfa_step_counted(const Dfa *d, uint32_t state, uint32_t class) {
     const DfaCount *c = d->count;
     uint32_t from = state % d->n_states, count = state / d->n_states;
     uint32_t next = d->next[(size_t)from * d->n_classes + class];
     if (next == DFA_NONE) return DFA_NONE;
-    count += from >= c->border && from < c->inner && next < c->after;
+    count += dfa_begins(c, from, next);
     return (uint64_t)count + c->least[next] <= c->most ? next + count * d->n_states : DFA_NONE;
 }
 

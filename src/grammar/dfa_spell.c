@@ -189,7 +189,7 @@ static bool find_least(LangMaker *m, const Dfa *d, const DfaCount *c, uint32_t *
             for (uint32_t k = 0; k < d->n_classes; k++) {
                 uint32_t to = d->next[(size_t)s * d->n_classes + k];
                 if (to == DFA_NONE || least[to] == LANG_NONE) continue;
-                uint32_t far = least[to] + (s >= c->border && s < c->inner && to < c->after);
+                uint32_t far = least[to] + dfa_begins(c, s, to);
                 if (far < least[s]) least[s] = far, changed = true;
             }
         }

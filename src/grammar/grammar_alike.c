@@ -97,10 +97,15 @@ static void put_node(Alike *a, uint32_t id) {
 
 // ---- automata ----
 
+// `least` follows from the tables.
+static bool is_same_count(const DfaCount *a, const DfaCount *b) {
+    return a->most == b->most && a->border == b->border && a->inner == b->inner && a->after == b->after;
+}
+
 static bool is_same_dfa(const Dfa *a, const Dfa *b) {
     size_t cells = (size_t)a->n_states * a->n_classes;
     if (a == b) return true;
-    if (a->count || b->count) return false;
+    if (!a->count != !b->count || (a->count && !is_same_count(a->count, b->count))) return false;
     if (a->n_states != b->n_states || a->n_classes != b->n_classes || cells > ALIKE_CELLS_MAX) return false;
     return memcmp(a->class_of, b->class_of, sizeof a->class_of) == 0 &&
            memcmp(a->accepts, b->accepts, a->n_states) == 0 &&

@@ -11,9 +11,27 @@ enum {
     NODES_A_STEP = 32 // of the trie, for Step's `work`: walks are longer than all else that is counted
 };
 
-uint64_t leaf_bytes_min(const TokenTrie *trie) {
+static uint64_t needs_max(const Grammar *g) {
+    uint64_t most = 0;
+    for (uint32_t i = 2; i < g->n_nodes; i++)
+        if (g->nodes[i].kind == NODE_LEAF && g->nodes[i].dfa->count)
+            most = max_u64(most, g->nodes[i].dfa->count->most + 1ull);
+    return most;
+}
+
+uint64_t leaf_bytes_min(const Grammar *g, const TokenTrie *trie) {
     // Two masks of one state, each with all tokens and all nodes.
-    return 2 * (sizeof(LeafMask) + (trie->n_words + (uint64_t)trie->n_nodes) * sizeof(uint32_t) + 64);
+    uint64_t needs = needs_max(g), words = trie->n_words + (uint64_t)trie->n_nodes;
+    if (needs) words += needs + trie->n_tokens + trie->n_nodes;
+    return 2 * (sizeof(LeafMask) + words * sizeof(uint32_t) + 64);
+}
+
+bool leaf_init(GrammarMatcher *m, Arena *arena) {
+    bool counts = needs_max(m->g) > 0;
+    m->leaf_words = arena_new(arena, uint32_t, m->trie->n_words);
+    m->leaf_list = arena_new(arena, uint32_t, m->trie->n_words);
+    if (counts) m->leaf_needs = arena_new_dirty(arena, uint64_t, m->trie->n_tokens);
+    return m->leaf_words && m->leaf_list && (m->leaf_needs || !counts);
 }
 
 void leaf_forget(GrammarMatcher *m) {
@@ -31,26 +49,30 @@ typedef struct {
     uint32_t steps;
 } Alike;
 
-// Whether two states differ only in what has been counted, which so many bytes do not bring to its bound.
-static bool counts_alike(const Dfa *dfa, uint32_t a, uint32_t b, uint32_t bytes) {
-    if (!dfa->count || a % dfa->n_states != b % dfa->n_states) return false;
-    uint64_t count = max_u64(a, b) / dfa->n_states;
-    return count + bytes + dfa->count->least_max <= dfa->count->most;
+// A step of the table. *far: how many characters more it takes to the end than before, those that begin here
+// among them; 0 where nothing is counted.
+static uint32_t table_step(const Dfa *dfa, uint32_t state, uint32_t class, uint32_t *far) {
+    const DfaCount *c = dfa->count;
+    uint32_t next = dfa->next[(size_t)state * dfa->n_classes + class];
+    *far = 0;
+    if (c && next != DFA_NONE) *far = dfa_begins(c, state, next) + c->least[next] - c->least[state];
+    return next;
 }
 
-// Whether no text of up to `bytes` bytes tells two states apart.
+// Whether no text of up to `bytes` bytes tells two states of the table apart, whatever the count.
 static bool alike(Alike *x, uint32_t a, uint32_t b, uint32_t bytes) {
     const Dfa *dfa = x->dfa;
-    if (a == b || counts_alike(dfa, a, b, bytes)) return true;
-    if (dfa_may_end(dfa, a) != dfa_may_end(dfa, b)) return false;
+    if (a == b) return true;
+    if (dfa->accepts[a] != dfa->accepts[b]) return false;
     LeafPair *pair = &x->pairs[(a * 31u + b) % LEAF_PAIRS];
     if (bytes == 0 || (pair->a == a && pair->b == b && pair->bytes >= bytes)) return true;
     *pair = (LeafPair){a, b, bytes}; // if it turns out otherwise, all is lost anyway
     x->steps += dfa->n_classes;
     if (x->steps > ALIKE_STEPS_MAX) return false;
     for (uint32_t c = 0; c < dfa->n_classes; c++) {
-        uint32_t next_a = dfa_step_class(dfa, a, c), next_b = dfa_step_class(dfa, b, c);
-        if ((next_a == DFA_NONE) != (next_b == DFA_NONE)) return false;
+        uint32_t far_a, far_b;
+        uint32_t next_a = table_step(dfa, a, c, &far_a), next_b = table_step(dfa, b, c, &far_b);
+        if ((next_a == DFA_NONE) != (next_b == DFA_NONE) || far_a != far_b) return false;
         if (next_a != DFA_NONE && !alike(x, next_a, next_b, bytes - 1)) return false;
     }
     return true;
@@ -88,6 +110,8 @@ typedef struct {
     uint32_t *words;
     bool is_set;
     LeafTokens which;
+    uint64_t *needs;
+    uint32_t depths; // of a trie, and one more
 } LeafWalk;
 
 // Tokens become a set when they are too many for a list.
@@ -172,6 +196,96 @@ static uint32_t leaf_walk(LeafWalk *w, uint32_t state, uint32_t plain, uint32_t 
     return n_nodes;
 }
 
+// The same for a state of the table of an automaton that counts. w->needs gets what each token needs.
+static uint32_t leaf_walk_counted(LeafWalk *w, uint32_t state, uint32_t plain, uint32_t *states) {
+    const TokenTrie *trie = w->trie;
+    const DfaCount *c = w->dfa->count;
+    bool followed = !byte_set_is_empty(w->follow);
+    uint32_t *begun = states + w->depths, *needs = begun + w->depths, n_nodes = 0;
+    states[0] = state;
+    begun[0] = needs[0] = 0;
+    for (uint32_t i = 0; i < trie->n_nodes; n_nodes++) {
+        TrieNode node = trie->nodes[i];
+        uint32_t before = states[node.depth - 1];
+        uint32_t next = w->dfa->next[(size_t)before * w->dfa->n_classes + w->dfa->class_of[node.byte]];
+        i++;
+        if (next == DFA_NONE || leaf_passes(w, &node, plain)) {
+            i = node.end;
+            continue;
+        }
+        uint32_t n_begun = begun[node.depth - 1] + dfa_begins(c, before, next),
+                 far = n_begun + c->least[next];
+        uint32_t need = far > c->least[state] ? far - c->least[state] : 0;
+        need = (uint32_t)max_u64(need, needs[node.depth - 1]);
+        if (need > c->most) {
+            i = node.end;
+            continue;
+        }
+        states[node.depth] = next;
+        begun[node.depth] = n_begun;
+        needs[node.depth] = need;
+        if (w->which != LEAF_LONG || node.depth > TRIE_SHORT_BYTES) {
+            for (uint32_t k = trie->firsts[i - 1]; node.token != TOKEN_NONE && k < trie->firsts[i]; k++)
+                w->needs[w->n_tokens++] = (uint64_t)need << 32 | (uint32_t)trie->order[k];
+            if (followed && w->dfa->accepts[next] && trie_goes_on(trie, i - 1, w->follow)) {
+                w->exits[2 * w->n_exits] = i - 1;
+                w->exits[2 * w->n_exits++ + 1] = need;
+            }
+        }
+        if (w->which == LEAF_SHORT && node.depth == TRIE_SHORT_BYTES) i = node.end;
+    }
+    return n_nodes;
+}
+
+// Sorts the tokens by what they need; returns the end of the mask's data.
+static uint32_t *leaf_sort_needs(LeafMask *mask, const uint64_t *needs) {
+    uint32_t *ends = mask->data + 2 * mask->n_exits, n_words = mask->trie->n_words;
+    for (uint32_t i = 0; i < mask->n_tokens; i++)
+        mask->n_needs = (uint32_t)max_u64(mask->n_needs, (needs[i] >> 32) + 1);
+    uint32_t *tokens = ends + mask->n_needs, *words = tokens + mask->n_tokens, n = 0;
+    memset(ends, 0, mask->n_needs * sizeof *ends);
+    for (uint32_t i = 0; i < mask->n_tokens; i++)
+        ends[needs[i] >> 32]++;
+    for (uint32_t need = 0; need < mask->n_needs; need++) { // where each need's tokens begin …
+        uint32_t count = ends[need];
+        ends[need] = n;
+        n += count;
+    }
+    for (uint32_t i = 0; i < mask->n_tokens; i++) // … and then end
+        tokens[ends[needs[i] >> 32]++] = (uint32_t)needs[i];
+    uint32_t n_few = mask->n_needs ? ends[min_u64(LEAF_WORDS_NEED, mask->n_needs - 1)] : 0;
+    mask->has_words = n_few > n_words / 8; // what takes about as long
+    if (!mask->has_words) return words;
+    memset(words, 0, n_words * sizeof *words);
+    for (uint32_t i = 0; i < n_few; i++)
+        words_add(words, (int32_t)tokens[i]);
+    return words + n_words;
+}
+
+CPU_CLONES void words_join(uint32_t *words, const uint32_t *more, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        words[i] |= more[i];
+}
+
+void leaf_add(const TokenTrie *trie, const LeafMask *mask, uint32_t slack, uint32_t *words) {
+    const uint32_t *ends = mask->data + (mask->counts ? 2 : 1) * mask->n_exits, *tokens = ends;
+    uint32_t from = 0, to = mask->n_tokens;
+    if (mask->n_tokens == UINT32_MAX) {
+        words_join(words, tokens, trie->n_words);
+        return;
+    }
+    if (mask->counts) {
+        if (mask->n_needs == 0) return;
+        tokens += mask->n_needs;
+        to = ends[min_u64(slack, mask->n_needs - 1)];
+        bool joins = mask->has_words && slack >= LEAF_WORDS_NEED;
+        if (joins) from = ends[min_u64(LEAF_WORDS_NEED, mask->n_needs - 1)];
+        if (joins) words_join(words, tokens + mask->n_tokens, trie->n_words);
+    }
+    for (uint32_t i = from; i < to; i++)
+        words_add(words, (int32_t)tokens[i]);
+}
+
 static const LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state,
                                  uint32_t plain, LeafTokens which) {
     // Where all plain tokens but the longest are decided, only rare ones are left. (A string took 1.3 ms and
@@ -179,6 +293,7 @@ static const LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t num
     const TokenTrie *trie = plain >= TRIE_PLAIN_MAX ? m->trie->rare : m->trie;
     LeafMask *mask = arena_alloc_dirty(&m->leaf_memory, 1, sizeof *mask, _Alignof(LeafMask));
     assert(mask);
+    *mask = (LeafMask){.trie = trie, .counts = dfa->count != NULL};
     LeafWalk w = {.trie = trie, .dfa = dfa, .follow = &m->follow[number], .group_of = m->group_of};
     w.which = which;
     w.exits = mask->data;
@@ -187,13 +302,23 @@ static const LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t num
     memset(w.loops, 0xFF, sizeof w.loops);
     for (int byte = 0; byte < 256; byte++)
         if (byte_set_has(w.follow, (uint8_t)byte)) w.follow_groups |= 1u << m->group_of[byte];
-    mask->work = leaf_walk(&w, state, plain, m->walk) / NODES_A_STEP;
-    uint32_t n_data = w.is_set ? trie->n_words : w.n_tokens;
-    memcpy(mask->data + w.n_exits, w.is_set ? w.words : w.tokens, n_data * sizeof *w.words);
-    mask->trie = trie;
-    mask->n_exits = w.n_exits;
-    mask->n_tokens = w.is_set ? UINT32_MAX : w.n_tokens;
-    m->leaf_memory.next = (uint8_t *)(mask->data + w.n_exits + n_data);
+    uint32_t *end;
+    if (mask->counts) {
+        w.needs = m->leaf_needs;
+        w.depths = m->trie->depth_max + 1;
+        mask->work = leaf_walk_counted(&w, state, plain, m->walk) / NODES_A_STEP;
+        mask->n_exits = w.n_exits;
+        mask->n_tokens = w.n_tokens;
+        end = leaf_sort_needs(mask, m->leaf_needs);
+    } else {
+        mask->work = leaf_walk(&w, state, plain, m->walk) / NODES_A_STEP;
+        uint32_t n_data = w.is_set ? trie->n_words : w.n_tokens;
+        memcpy(mask->data + w.n_exits, w.is_set ? w.words : w.tokens, n_data * sizeof *w.words);
+        mask->n_exits = w.n_exits;
+        mask->n_tokens = w.is_set ? UINT32_MAX : w.n_tokens;
+        end = mask->data + w.n_exits + n_data;
+    }
+    m->leaf_memory.next = (uint8_t *)end;
     m->figures.leaf_masks++;
     return mask;
 }
@@ -220,26 +345,41 @@ static LeafEntry leaf_counted(GrammarMatcher *m, const LeafEntry *e) {
     return *e;
 }
 
-LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state, bool rare_only) {
-    uint64_t h = ((uint64_t)(number * 2 + rare_only) << 32 | state) * 0x9E3779B97F4A7C15u;
+// `known`: of plain tokens of up to so many characters nothing is said.
+static LeafEntry leaf_find(GrammarMatcher *m, const Dfa *dfa, LeafEntry e, uint32_t known) {
+    uint64_t h = ((uint64_t)(e.dfa * 2 + e.rare_only) << 32 | e.state) * 0x9E3779B97F4A7C15u;
     uint32_t at = (uint32_t)(h >> 40) % LEAF_ENTRIES;
     for (; m->leaves[at].dfa != UINT32_MAX; at = (at + 1) % LEAF_ENTRIES) {
-        const LeafEntry *e = &m->leaves[at];
-        if (e->dfa == number && e->state == state && e->rare_only == rare_only) return leaf_counted(m, e);
+        const LeafEntry *found = &m->leaves[at];
+        if (found->dfa == e.dfa && found->state == e.state && found->rare_only == e.rare_only)
+            return leaf_counted(m, found);
     }
-    if (arena_left(&m->leaf_memory) < leaf_bytes_min(m->trie) || m->n_leaves >= LEAF_ENTRIES / 2) {
+    if (arena_left(&m->leaf_memory) < m->leaf_bytes || m->n_leaves >= LEAF_ENTRIES / 2) {
         leaf_forget(m);
         at = (uint32_t)(h >> 40) % LEAF_ENTRIES;
     }
-    LeafEntry e = {.dfa = number, .state = state, .rare_only = rare_only};
-    PlainDepth plain = leaf_plain(m, dfa, number, state);
-    // Longer ones are all refused where a bounded length ends: there is nothing to look at either. (The last
-    // states of a text of at most 200 characters took 4 to 6 ms and take 0.2.)
-    uint32_t known = rare_only ? TRIE_PLAIN_MAX : plain.ends ? TRIE_PLAIN_ANY : plain.most;
-    e.plain = plain.most;
-    if (dfa->n_states < ALIKE_STATES_MIN) e.parts[0] = leaf_make(m, dfa, number, state, known, LEAF_ALL);
+    if (dfa->n_states < ALIKE_STATES_MIN) e.parts[0] = leaf_make(m, dfa, e.dfa, e.state, known, LEAF_ALL);
     else leaf_make_parts(m, dfa, &e, known);
     m->n_leaves++;
     m->leaves[at] = e;
     return leaf_counted(m, &e);
+}
+
+LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state, bool rare_only) {
+    LeafEntry e = {.dfa = number, .state = state, .rare_only = rare_only};
+    PlainDepth plain = leaf_plain(m, dfa, number, state);
+    if (!dfa->count) {
+        // Longer ones are all refused where a bounded length ends: there is nothing to look at either. (The
+        // last states of a text of at most 200 characters took 4 to 6 ms and take 0.2.)
+        e.plain = plain.most;
+        return leaf_find(m, dfa, e, rare_only ? TRIE_PLAIN_MAX : plain.ends ? TRIE_PLAIN_ANY : plain.most);
+    }
+    // Plain tokens are decided by their length, or walked through like all others.
+    bool decided = !rare_only && (plain.ends || plain.most >= TRIE_PLAIN_MAX);
+    e.state = state % dfa->n_states;
+    e.rare_only = rare_only || decided;
+    e = leaf_find(m, dfa, e, e.rare_only ? TRIE_PLAIN_MAX : 0);
+    e.plain = decided ? (uint32_t)min_u64(plain.most, TRIE_PLAIN_MAX) : 0;
+    e.slack = dfa->count->most - dfa->count->least[e.state] - state / dfa->n_states;
+    return e;
 }

@@ -5,18 +5,13 @@
 
 #include <assert.h>
 
-CPU_CLONES static void words_join(uint32_t *words, const uint32_t *more, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        words[i] |= more[i];
-}
-
-uint64_t mask_bytes_min(const TokenTrie *trie) {
+uint64_t mask_bytes_min(const Grammar *g, const TokenTrie *trie) {
     uint64_t words = trie->n_words * sizeof(uint32_t);
-    uint64_t leaf = leaf_bytes_min(trie);
-    return (MASKS_MIN + 3) * (words + sizeof(MaskSlot)) + leaf + (1u << 15) * sizeof(uint32_t) +
+    uint64_t leaf = leaf_bytes_min(g, trie) + trie->n_tokens * sizeof(uint64_t);
+    return (MASKS_MIN + 3) * (words + sizeof(MaskSlot)) + leaf + 2 * (1u << 15) * sizeof(uint32_t) +
            (LEAF_ENTRIES + LEAF_MODELS) * sizeof(LeafEntry) + LEAF_PAIRS * sizeof(LeafPair) +
            PLAIN_ENTRIES * sizeof(PlainEntry) + WALK_STEPS * sizeof(WalkStep) +
-           (trie->depth_max + 1ull) * sizeof(uint32_t) + 4096;
+           3 * (trie->depth_max + 1ull) * sizeof(uint32_t) + 4096;
 }
 
 // Numbers for automata: equal for leaves with the same one.
@@ -42,18 +37,19 @@ static bool mask_number_automata(GrammarMatcher *m, Arena scratch) {
 bool mask_init(GrammarMatcher *m, Arena *arena) {
     const TokenTrie *trie = m->trie;
     m->slot_of = arena_new(arena, uint32_t, m->pool.max.states);
+    m->near_of = arena_new_dirty(arena, uint32_t, m->pool.max.states);
     m->dfa_of = arena_new(arena, uint32_t, m->g->n_nodes);
     m->follow = arena_new(arena, ByteSet, m->g->n_nodes);
     m->leaves = arena_new_dirty(arena, LeafEntry, LEAF_ENTRIES);
     m->models = arena_new(arena, LeafEntry, LEAF_MODELS);
     m->pairs = arena_new_dirty(arena, LeafPair, LEAF_PAIRS);
-    m->leaf_words = arena_new(arena, uint32_t, trie->n_words);
-    m->leaf_list = arena_new(arena, uint32_t, trie->n_words);
-    m->walk = arena_new(arena, uint32_t, trie->depth_max + 1ull);
+    m->walk = arena_new(arena, uint32_t, 3 * (trie->depth_max + 1ull));
     m->steps = arena_new(arena, WalkStep, WALK_STEPS);
-    if (!m->slot_of || !m->dfa_of || !m->follow || !m->leaves || !m->models || !m->pairs || !m->leaf_words ||
-        !m->leaf_list || !m->walk || !m->steps || !plain_init(&m->plain, arena))
+    if (!m->slot_of || !m->near_of || !m->dfa_of || !m->follow || !m->leaves || !m->models || !m->pairs ||
+        !m->walk || !m->steps || !plain_init(&m->plain, arena) || !leaf_init(m, arena))
         return false;
+    memset(m->near_of, 0xFF, m->pool.max.states * sizeof *m->near_of);
+    m->leaf_bytes = leaf_bytes_min(m->g, trie);
     if (!mask_number_automata(m, *arena)) return false;
     // A third of what is left is for masks of states, the rest for those of leaves.
     uint64_t slot_bytes = sizeof(MaskSlot) + trie->n_words * sizeof(uint32_t);
@@ -61,7 +57,7 @@ bool mask_init(GrammarMatcher *m, Arena *arena) {
     m->n_slots = (uint32_t)slots;
     m->slots = arena_new_dirty(arena, MaskSlot, slots);
     m->masks = arena_new_dirty(arena, uint32_t, slots * trie->n_words);
-    if (!m->slots || !m->masks || arena_left(arena) < leaf_bytes_min(trie)) return false;
+    if (!m->slots || !m->masks || arena_left(arena) < m->leaf_bytes) return false;
     m->leaf_all = *arena;
     arena->next = arena->end;
     for (uint32_t i = 0; i < m->n_slots; i++)
@@ -79,20 +75,35 @@ static uint32_t mask_slot(const GrammarMatcher *m, GrammarState state) {
     return m->slots[m->slot_of[state]].state == state ? m->slot_of[state] : m->n_slots;
 }
 
+// The state whose mask it has.
+static GrammarState mask_state(GrammarMatcher *m, GrammarState state) {
+    if (m->near_of[state] == GRAMMAR_REFUSED) m->near_of[state] = state_near(m, state);
+    return m->near_of[state];
+}
+
+// One state that is kept has the mask from then on, whatever state had it, and the others have that one's.
 void mask_begin_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
+    assert(count <= GRAMMAR_READINGS_MAX);
     for (uint32_t i = 0; i < m->n_slots; i++)
         m->slots[i].keeper = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t slot = mask_slot(m, *states[i]);
+        GrammarState near = m->near_of[*states[i]];
+        uint32_t slot = near == GRAMMAR_REFUSED ? m->n_slots : mask_slot(m, near);
         if (slot < m->n_slots) m->slots[slot].keeper = i + 1;
+        m->readings[i].node = slot;
     }
+    memset(m->near_of, 0xFF, m->pool.max.states * sizeof *m->near_of);
 }
 
-void mask_end_keep(GrammarMatcher *m, GrammarState *states[]) {
+void mask_end_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
     for (uint32_t i = 0; i < m->n_slots; i++) {
         MaskSlot *slot = &m->slots[i];
         slot->state = slot->keeper ? *states[slot->keeper - 1] : GRAMMAR_REFUSED;
         if (slot->keeper) m->slot_of[slot->state] = i;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t slot = m->readings[i].node;
+        if (slot < m->n_slots) m->near_of[*states[i]] = m->slots[slot].state;
     }
 }
 
@@ -153,13 +164,6 @@ static GrammarState state_behind(GrammarMatcher *m, GrammarState state, uint32_t
     return step_state(&m->step);
 }
 
-static void mask_add_tokens(const TokenTrie *trie, const LeafMask *mask, uint32_t *words) {
-    const uint32_t *tokens = mask->data + mask->n_exits;
-    if (mask->n_tokens == UINT32_MAX) words_join(words, tokens, trie->n_words);
-    for (uint32_t i = 0; mask->n_tokens != UINT32_MAX && i < mask->n_tokens; i++)
-        words_add(words, (int32_t)tokens[i]);
-}
-
 // How much plain text any of a state's readings takes. False where longer ones may be taken in part.
 static bool plain_behind(GrammarMatcher *m, GrammarState state, uint32_t *most) {
     PoolState s = grammar_is_state(state) ? m->pool.states[state] : (PoolState){0};
@@ -210,23 +214,25 @@ static bool mask_add_leaf(GrammarMatcher *m, GrammarState state, uint32_t readin
     for (int part = 0; part < 2; part++) {
         const LeafMask *mask = leaf.parts[part];
         if (!mask) continue;
-        mask_add_tokens(m->trie, mask, words);
+        leaf_add(m->trie, mask, leaf.slack, words);
         if (mask->n_exits == 0) continue;
         if (behind == GRAMMAR_REFUSED) behind = state_behind(m, state, reading);
         if (behind == GRAMMAR_FULL) return false;
         if (!grammar_is_state(behind) || m->pool.states[behind].count == 0) continue;
-        for (uint32_t i = 0; i < mask->n_exits; i++)
-            if (!walk_below(m, mask->trie, mask->data[i], behind, words)) return false;
+        for (uint32_t i = 0, exit; i < mask->n_exits; i++) {
+            bool counts = leaf_exit(mask, i, leaf.slack, &exit);
+            if (counts && !walk_below(m, mask->trie, exit, behind, words)) return false;
+        }
     }
     return true;
 }
 
 // Adds the tokens that end an item, which must differ from others, and go on behind it. `behind`: any item.
-static bool mask_add_behind_item(GrammarMatcher *m, const Reading *r, const LeafMask *mask,
+static bool mask_add_behind_item(GrammarMatcher *m, const Reading *r, const LeafMask *mask, uint32_t slack,
                                  GrammarState behind, uint32_t *words) {
     const TokenTrie *trie = mask->trie;
-    for (uint32_t i = 0; i < mask->n_exits; i++) {
-        uint32_t exit = mask->data[i];
+    for (uint32_t i = 0, exit; i < mask->n_exits; i++) {
+        if (!leaf_exit(mask, i, slack, &exit)) continue;
         Str token = m->trie->pieces[trie->order[trie->firsts[exit]]]; // the first one that goes that way
         Str rest = str_slice(token, 0, trie->nodes[exit].depth);
         if (unique_is_used(m, r, rest)) continue;
@@ -250,12 +256,13 @@ static bool mask_add_item(GrammarMatcher *m, const Reading *r, uint32_t *words) 
     if (leaf.plain) memcpy(own, token_trie_plain(m->trie, leaf.plain), n_words * sizeof *own);
     else memset(own, 0, n_words * sizeof *own);
     for (int part = 0; part < 2; part++)
-        if (leaf.parts[part]) mask_add_tokens(m->trie, leaf.parts[part], own);
+        if (leaf.parts[part]) leaf_add(m->trie, leaf.parts[part], leaf.slack, own);
     unique_remove_used(m, r, own);
     GrammarState behind = unique_behind_any(m, r);
     if (behind == GRAMMAR_FULL) return false;
     for (int part = 0; part < 2 && grammar_is_state(behind); part++)
-        if (leaf.parts[part] && !mask_add_behind_item(m, r, leaf.parts[part], behind, own)) return false;
+        if (leaf.parts[part] && !mask_add_behind_item(m, r, leaf.parts[part], leaf.slack, behind, own))
+            return false;
     words_join(words, own, n_words);
     return true;
 }
@@ -325,6 +332,7 @@ static void mask_become_newest(GrammarMatcher *m, uint32_t slot) {
 const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state) {
     assert(state < m->pool.n.states);
     m->figures.masks++;
+    state = mask_state(m, state);
     uint32_t slot = mask_slot(m, state);
     if (slot == m->n_slots) {
         slot = m->slots[m->newest].newer;

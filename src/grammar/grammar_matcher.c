@@ -15,7 +15,7 @@ uint64_t grammar_matcher_bytes_min(const Grammar *g, const TokenTrie *trie) {
     PoolCounts pool = matcher_pool(g);
     uint64_t nodes = g->n_nodes * (1 + sizeof(uint32_t) + sizeof(ByteSet) + 4 * sizeof(uint32_t));
     return pool_bytes(pool) + step_bytes(g, pool) + GRAMMAR_READINGS_MAX * sizeof(Reading) + nodes +
-           mask_bytes_min(trie) + unique_bytes(g, trie) + 4096;
+           mask_bytes_min(g, trie) + unique_bytes(g, trie) + 4096;
 }
 
 static uint8_t node_refers_to(const Grammar *g, GrammarNode id) {
@@ -207,7 +207,7 @@ bool grammar_may_end(const GrammarMatcher *m, GrammarState state) {
 bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
     mask_begin_keep(m, states, count);
     pool_keep(&m->pool, states, count, m->refers_to);
-    mask_end_keep(m, states);
+    mask_end_keep(m, states, count);
     const PoolCounts *n = &m->pool.n, *max = &m->pool.max;
     return n->frames <= max->frames / 2 && n->sets <= max->sets / 2 && n->states <= max->states / 2 &&
            n->readings <= max->readings / 2 && n->set_words <= max->set_words / 2;

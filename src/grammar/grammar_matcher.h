@@ -73,7 +73,8 @@ GrammarState grammar_step_bytes(GrammarMatcher *m, GrammarState state, Str bytes
 Str grammar_ambiguous_name(const GrammarMatcher *m);
 // Whether the text may end here.
 bool grammar_may_end(const GrammarMatcher *m, GrammarState state);
-// Drops all states but these, whose numbers change and whose masks stay. False: these alone fill the memory.
+// Drops all states but these (at most GRAMMAR_READINGS_MAX), whose numbers change and whose masks stay.
+// False: these alone fill the memory.
 MUST_CHECK bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count);
 
 // ---- tokens ----

@@ -33,9 +33,13 @@ bool schema_combine_names(SchemaReader *r, LangOp op, const Lang *a, const Lang 
     return combine(r, op, a, b, &r->all_strings, out);
 }
 
-// Lengths of more states than COUNT_STATES_MIN are counted beside another language where both together would
-// have more than COUNT_STATES_MAX.
-enum { COUNT_STATES_MIN = 128, COUNT_STATES_MAX = 1 << 14 };
+// Lengths of more states are counted beside another language, unless that is finite, so that it has a bound
+// of its own, and both together have no more than COUNT_STATES_MAX.
+enum { COUNT_STATES_MIN = 16, COUNT_STATES_MAX = 1 << 14 };
+
+static bool is_small(const SchemaReader *r, const Lang *strings, uint64_t lengths) {
+    return strings->n_states * lengths <= COUNT_STATES_MAX && !lang_is_infinite(&r->maker, strings);
+}
 
 bool schema_settle(SchemaReader *r, ScalarSet *set) {
     Lang length;
@@ -52,7 +56,7 @@ static bool is_counted(SchemaReader *r, const Lang *length, const Lang *other, c
     uint32_t min, max, other_min, other_max;
     *rest = length;
     if (length->n_states < COUNT_STATES_MIN || other == &r->all_strings) return false;
-    if ((uint64_t)length->n_states * other->n_states <= COUNT_STATES_MAX) return false;
+    if (is_small(r, other, length->n_states)) return false;
     if (!lang_is_length(length, &min, &max) || max == LANG_NONE) return false;
     if (lang_is_length(other, &other_min, &other_max)) return false;
     *most = *most ? (uint32_t)min_u64(*most, max) : max;
@@ -72,8 +76,8 @@ static bool and_strings_of(SchemaReader *r, const ScalarSet *a, const ScalarSet 
     if (!is_counted(r, x, y, &x, &most, &ok)) (void)is_counted(r, y, x, &y, &most, &ok);
     if (!ok || !combine(r, LANG_AND, x, y, &r->all_strings, &made->strings)) return false;
     made->most = most;
-    bool is_small = made->strings && (uint64_t)made->strings->n_states * (most + 1ull) <= COUNT_STATES_MAX;
-    return is_small || !made->strings ? schema_settle(r, made) : true;
+    bool settles = !made->strings || is_small(r, made->strings, most + 1ull);
+    return settles ? schema_settle(r, made) : true;
 }
 
 static bool combine_strings(SchemaReader *r, LangOp op, const ScalarSet *a, const ScalarSet *b,

@@ -1,7 +1,8 @@
 // Strings as nodes of a grammar.
 //
-// A string of up to a few hundred characters is one automaton. One that is only long, up to 2,000 characters
-// say, would be 2,000 times the states of a character, each with a mask of the vocabulary of its own. So it
+// The most characters that a string may have are counted beside its automaton (DfaCount): 2,000 of them would
+// be 2,000 times the states of a character, each with a mask of the vocabulary of its own. A small least
+// number is part of the automaton. Where it is larger, or the string stands as text between marks, the string
 // is cut in chunks: so many whole ones, and a rest that is shorter. Chunks are the same for all such strings,
 // and nearly all masks are theirs.
 #include "grammar/schema_internal.h"
@@ -67,6 +68,32 @@ static bool add_long(SchemaReader *r, uint32_t min, uint32_t max, GrammarNode *o
     return true;
 }
 
+static bool add_counted(SchemaReader *r, const Lang *strings, uint32_t most, LangSpelling spelling,
+                        GrammarNode *out) {
+    Dfa *dfa = arena_new(r->arena, Dfa, 1);
+    LangMaker m = r->maker;
+    m.keep = r->arena;
+    if (!dfa) return schema_no_memory(r);
+    bool ok = dfa_from_lang_counted(&m, strings, most, spelling, STR("\""), STR("\""), dfa, r->err);
+    r->maker.work = m.work;
+    if (ok) *out = grammar_add_dfa(r->builder, dfa);
+    return ok;
+}
+
+// Free text of min to max characters.
+static bool add_free(SchemaReader *r, const Lang *strings, uint32_t min, uint32_t max, GrammarNode *out) {
+    const SchemaArguments *a = r->options->arguments;
+    bool ok = true, is_cut = a && a->raw_end.len;
+    if (max != LANG_NONE && min <= WHOLE_MAX && !is_cut) {
+        Lang least;
+        return lang_length(&r->maker, min, LANG_NONE, &least, r->err) &&
+               add_counted(r, &least, max, LANG_JSON_STRING, out);
+    }
+    if (strings->n_states > WHOLE_MAX) return add_long(r, min, max, out);
+    *out = schema_add_leaf(r, strings, LANG_JSON_STRING, STR("\""), STR("\""), &ok);
+    return ok;
+}
+
 bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) {
     bool ok = true, is_any = strings == &r->all_strings;
     uint32_t min, max;
@@ -90,11 +117,10 @@ bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) 
         *out = known->node;
         return true;
     }
-    if (strings->n_states > WHOLE_MAX) ok = add_long(r, min, max, out);
-    else *out = schema_add_leaf(r, strings, LANG_JSON_STRING, STR("\""), STR("\""), &ok);
-    if (ok) *known = (KnownLength){min, max, *out};
+    if (!add_free(r, strings, min, max, out)) return false;
+    *known = (KnownLength){min, max, *out};
     if (is_any) r->any_string = *out;
-    return ok;
+    return true;
 }
 
 bool schema_emit_strings(SchemaReader *r, const ScalarSet *set, GrammarNode *out) {
@@ -106,13 +132,5 @@ bool schema_emit_strings(SchemaReader *r, const ScalarSet *set, GrammarNode *out
         return false;
     if (!own.strings) return true;
     if (!own.most) return schema_emit_string(r, own.strings, out);
-    Dfa *dfa = arena_new(r->arena, Dfa, 1);
-    LangMaker m = r->maker;
-    m.keep = r->arena;
-    if (!dfa) return schema_no_memory(r);
-    bool ok =
-        dfa_from_lang_counted(&m, own.strings, own.most, LANG_JSON_PLAIN, STR("\""), STR("\""), dfa, r->err);
-    r->maker.work = m.work;
-    if (ok) *out = grammar_add_dfa(r->builder, dfa);
-    return ok;
+    return add_counted(r, own.strings, own.most, LANG_JSON_PLAIN, out);
 }

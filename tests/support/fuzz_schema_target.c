@@ -1,4 +1,5 @@
 // The target of fuzz_targets.h that compiles schemas.
+#include "base/hash.h"
 #include "fuzz_targets.h"
 #include "grammar/number_lang.h"
 #include "os/os.h"
@@ -6,7 +7,13 @@
 
 #include <stdlib.h>
 
-enum { WALKED_BYTES_MAX = 300 };
+// What most executions take; one in RARE_EXECUTIONS takes all that a schema may, which is a second.
+enum {
+    WALKED_BYTES = 60,
+    WALKED_BYTES_MAX = 300,
+    COMPILED_WORK = 1 << 20,
+    RARE_EXECUTIONS = 64,
+};
 
 static void fuzz_require(bool ok) {
     if (!ok) abort();
@@ -41,31 +48,40 @@ static void check_mask(SchemaRun *run, GrammarState state, const uint8_t *allowe
     }
 }
 
-// A way through the grammar, drawn from what the masks allow. Where it ends, it is a JSON text; `unique`: one
-// whose items are all different, if it is an array.
-static void walk(SchemaRun *run, FuzzDice *dice, bool unique) {
+// A text that may end is JSON; `unique`: one whose items are all different, if it is an array.
+static void check_text(Str text, bool unique) {
     static char memory[1 << 16];
-    char text[WALKED_BYTES_MAX];
-    size_t length = 0;
     Error err = {0};
+    Arena arena = arena_from_memory(memory, sizeof memory);
+    const JsonNode *root = json_parse(text, &arena, &(JsonLimits){0}, &err);
+    // A double's range, and how deep containers may be, are limits of the reader's own.
+    fuzz_require(root || err.code == ERR_NO_MEMORY || strstr(err.message, "range") ||
+                 strstr(err.message, "nested"));
+    if (root && unique && root->type == JSON_ARRAY) check_items_differ(root);
+}
+
+static uint32_t allowed_bytes(const uint32_t *mask, uint8_t allowed[256]) {
+    uint32_t n = 0;
+    for (uint32_t word = 0; mask && word < 256 / 32; word++)
+        for (uint32_t bits = mask[word]; bits; bits &= bits - 1)
+            allowed[n++] = (uint8_t)(word * 32 + (uint32_t)__builtin_ctz(bits));
+    return n;
+}
+
+// A way through the grammar, drawn from what the masks allow. Texts that go on where they may end, as numbers
+// do, are looked at now and then.
+static void walk(SchemaRun *run, FuzzDice *dice, bool unique, size_t length_max) {
+    char text[WALKED_BYTES_MAX];
+    size_t length = 0, ends = 0;
     GrammarState state = grammar_start(run->matcher);
-    while (length < WALKED_BYTES_MAX && grammar_is_state(state)) {
-        if (grammar_may_end(run->matcher, state)) {
-            Arena arena = arena_from_memory(memory, sizeof memory);
-            const JsonNode *root = json_parse((Str){text, length}, &arena, &(JsonLimits){0}, &err);
-            // A double's range, and how deep containers may be, are limits of the reader's own.
-            fuzz_require(root || err.code == ERR_NO_MEMORY || strstr(err.message, "range") ||
-                         strstr(err.message, "nested"));
-            if (root && unique && root->type == JSON_ARRAY) check_items_differ(root);
-        }
+    while (length < length_max && grammar_is_state(state)) {
+        bool may_end = grammar_may_end(run->matcher, state);
         const uint32_t *mask = grammar_mask(run->matcher, state);
         uint8_t allowed[256];
-        uint32_t n = 0;
-        for (uint32_t byte = 0; mask && byte < 256; byte++) {
-            if (mask[byte / 32] >> (byte % 32) & 1) allowed[n++] = (uint8_t)byte;
-        }
+        uint32_t n = allowed_bytes(mask, allowed);
+        if (may_end && (n == 0 || ends++ % 8 == 0)) check_text((Str){text, length}, unique);
         // There is no dead end.
-        fuzz_require(n > 0 || !mask || grammar_may_end(run->matcher, state));
+        fuzz_require(n > 0 || !mask || may_end);
         if (n == 0) break;
         if (length % 16 == 5) check_mask(run, state, allowed, n);
         uint8_t byte = allowed[fuzz_roll(dice, n)];
@@ -96,6 +112,8 @@ void fuzz_schema(const uint8_t *data, size_t size) {
                              .schema_order = choice & 4,
                              .ignore_formats = choice & 8,
                              .plain_numbers = choice & 16};
+    bool is_rare = hash_bytes(data, size) % RARE_EXECUTIONS == 0;
+    options.work_max = is_rare ? 0 : COMPILED_WORK;
     if (!schema_run_compile(&run, schema, &options)) {
         fuzz_require(run.err.code == ERR_INVALID_REQUEST || run.err.code == ERR_TOO_LARGE ||
                      run.err.code == ERR_UNSUPPORTED || run.err.code == ERR_NO_MEMORY);
@@ -103,6 +121,7 @@ void fuzz_schema(const uint8_t *data, size_t size) {
         return;
     }
     FuzzDice dice = {.key = choice + size};
+    bool unique = is_unique(schema);
     for (int i = 0; i < 3; i++)
-        walk(&run, &dice, is_unique(schema));
+        walk(&run, &dice, unique, is_rare ? WALKED_BYTES_MAX : WALKED_BYTES);
 }
