@@ -104,6 +104,16 @@ TEST_SLOW(emulated_batches_llama, 900) {
                     true);
 }
 
+// Heads of 512: a long text, whose few rows' stretches are divided over their keys where it is alone.
+TEST_SLOW(emulated_batches_far_of_wide_heads, 900) {
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
+    ModelPair *p = open_with("odd_gemma4", FAR + 32, 3, 4 * MULTIPROCESSORS, &emulated_gpu_small_tiles, NULL);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    batch_check_far(p, &sampled, tokens, FAR, 2);
+    model_pair_close(p);
+}
+
 // Draws with masks that come while the layers run; and the engine, which makes them of grammars (under
 // sanitizers in engine_crowds_).
 TEST_SLOW(emulated_batches_with_masks, 900) {
