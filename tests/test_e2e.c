@@ -566,25 +566,26 @@ TEST(e2e_bench_json) {
 // Texts of a batch that fit the context one by one are measured side by side; what does not fit is named.
 TEST(e2e_bench_near_the_end_of_the_context) {
     static const struct {
+        uint32_t model_context;
         const char *flags;
         int code;
         const char *said;
     } rows[] = {
-        {"--context 480 --batch 2", 0, "\"batch\":2,"},
-        {"--context 16 --batch 64", 0, "\"step_ms_p50\":"},
-        {"--context 509 --batch 2", 2,
-         "--context 509: with 5 tokens drawn there, 514; the context holds 512"},
-        {"--context 16 --prompt-tokens 512", 2,
-         "--prompt-tokens 512: with a token drawn, 513; the context holds 512"},
-        {"--context 500 --batch 4 --kv-cache-size-mb 1", 2,
+        {128, "--context 96 --batch 2", 0, "\"batch\":2,"},
+        {128, "--context 16 --batch 64", 0, "\"step_ms_p50\":"},
+        {128, "--context 125 --batch 2", 2,
+         "--context 125: with 5 tokens drawn there, 130; the context holds 128"},
+        {128, "--context 16 --prompt-tokens 128", 2,
+         "--prompt-tokens 128: with a token drawn, 129; the context holds 128"},
+        {512, "--context 500 --batch 4 --kv-cache-size-mb 1", 2,
          "--batch 4: of texts of 505 tokens the KV cache holds 1 side by side"},
     };
-    TinyModel model = tiny_model_llama();
-    model.context = 512;
     const char *path = test_tmp_path("short.gguf");
-    tiny_model_save(&model, path);
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char line[256];
+        TinyModel model = tiny_model_llama();
+        model.context = rows[i].model_context;
+        tiny_model_save(&model, path);
         TEST_CASE_LABEL("%s", rows[i].flags);
         snprintf(line, sizeof line, "bench --model %% --device cpu --output-tokens 4 --runs 1 --json %s%s",
                  strstr(rows[i].flags, "--prompt") ? "" : "--prompt-tokens 4 ", rows[i].flags);

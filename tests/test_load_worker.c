@@ -33,7 +33,7 @@ TEST(load_measures_this_worker) {
     char flags[512];
     snprintf(flags, sizeof flags, "--device cpu --threads 1 --max-jobs 4 --chat-template %s", template);
     Server server = server_start_with(tiny_model_file(), flags);
-    unsigned n_prompt = test_is_sanitized() ? 60 : 300; // nearly all of the time is the reading of prompts
+    unsigned n_prompt = test_is_sanitized() ? 30 : 300; // nearly all of the time is the reading of prompts
     for (size_t i = 0; i < COUNT_OF(apis); i++) {
         TEST_CASE_LABEL("%s", apis[i]);
         Arena arena = os_arena(1 << 22);
@@ -64,8 +64,9 @@ TEST(load_measures_this_worker) {
     CHECK(read > least && read < least + 2 * 3 * 100);
     TEST_CASE_LABEL("%s", "busy");
     arena = os_arena(1 << 22);
-    root = load(&server, "execute",
-                "--rate 500 --requests 40 --prompt-tokens 200 --output-tokens 30 --seed 3", 1, &arena);
+    snprintf(flags, sizeof flags, "--rate 500 --requests 40 --prompt-tokens %u --output-tokens 30 --seed 3",
+             n_prompt);
+    root = load(&server, "execute", flags, 1, &arena);
     const JsonNode *errors = json_get(root, STR("errors"));
     REQUIRE(errors && errors->length == 1);
     Str kind;
