@@ -458,7 +458,7 @@ static const struct {
      "#/minProperties: more than any answer has (at most 1048575 may be asked for), found 1e30"},
     {"{\"minLength\":2000,\"format\":\"uri\"}", "#/minLength: a length together with a pattern or format is "
                                                 "too much (it needs an automaton of more than "
-                                                "131072 states); leave one of them out"},
+                                                "65536 states); leave one of them out"},
     {"{\"$schema\":\"http://json-schema.org/draft-02/schema#\"}",
      "#/$schema: an unknown language of schemas"},
     // contradictions
@@ -478,6 +478,23 @@ static const struct {
 };
 
 #define LONGEST_TOKEN "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+TEST(schema_refusals_say_what_takes_the_most_work) {
+    SchemaRun run;
+    SchemaOptions options = exact;
+    options.work_max = 150000;
+    CHECK(!schema_run_compile(
+        &run,
+        STR("{\"properties\":{\"a\":{\"maxLength\":9},\"b\":{\"items\":{\"pattern\":\"^(a|b)*a(a|b){14}$\"}},"
+            "\"c\":{\"maxLength\":8}}}"),
+        &options));
+    CHECK_INT_EQ(ERR_TOO_LARGE, run.err.code);
+    const char *message = run.err.message;
+    CHECK(strstr(message, "#/properties/b/items/pattern: needs more than 150000 steps of work, of which ") ==
+          message);
+    CHECK(strstr(message, " for #/properties/b/items (pattern)") != NULL);
+    printf("%s\n", message);
+}
 
 // Bytes, and tokens of several characters.
 static const TokenTrie *tokens_of_many_bytes(void) {

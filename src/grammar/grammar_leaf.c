@@ -26,16 +26,29 @@ uint64_t leaf_bytes_min(const Grammar *g, const TokenTrie *trie) {
     return 2 * (sizeof(LeafMask) + words * sizeof(uint32_t) + 64);
 }
 
+// As many entries as leaves have states, four times over, while that is not too many.
+static uint32_t entries_max(const Grammar *g) {
+    uint64_t states = 0;
+    uint32_t entries = 64;
+    for (uint32_t i = 2; i < g->n_nodes; i++)
+        if (g->nodes[i].kind == NODE_LEAF) states += g->nodes[i].dfa->n_states;
+    while (entries < LEAF_ENTRIES && entries < 4 * states)
+        entries *= 2;
+    return entries;
+}
+
 bool leaf_init(GrammarMatcher *m, Arena *arena) {
     bool counts = needs_max(m->g) > 0;
+    m->leaves_max = entries_max(m->g);
+    m->leaves = arena_new_dirty(arena, LeafEntry, m->leaves_max);
     m->leaf_words = arena_new(arena, uint32_t, m->trie->n_words);
     m->leaf_list = arena_new(arena, uint32_t, m->trie->n_words);
     if (counts) m->leaf_needs = arena_new_dirty(arena, uint64_t, m->trie->n_tokens);
-    return m->leaf_words && m->leaf_list && (m->leaf_needs || !counts);
+    return m->leaves && m->leaf_words && m->leaf_list && (m->leaf_needs || !counts);
 }
 
 void leaf_forget(GrammarMatcher *m) {
-    memset(m->leaves, 0xFF, LEAF_ENTRIES * sizeof *m->leaves);
+    memset(m->leaves, 0xFF, m->leaves_max * sizeof *m->leaves);
     memset(m->models, 0xFF, LEAF_MODELS * sizeof *m->models);
     m->n_leaves = 0;
     m->leaf_memory = m->leaf_all;
@@ -348,15 +361,15 @@ static LeafEntry leaf_counted(GrammarMatcher *m, const LeafEntry *e) {
 // `known`: of plain tokens of up to so many characters nothing is said.
 static LeafEntry leaf_find(GrammarMatcher *m, const Dfa *dfa, LeafEntry e, uint32_t known) {
     uint64_t h = ((uint64_t)(e.dfa * 2 + e.rare_only) << 32 | e.state) * 0x9E3779B97F4A7C15u;
-    uint32_t at = (uint32_t)(h >> 40) % LEAF_ENTRIES;
-    for (; m->leaves[at].dfa != UINT32_MAX; at = (at + 1) % LEAF_ENTRIES) {
+    uint32_t at = (uint32_t)(h >> 40) % m->leaves_max;
+    for (; m->leaves[at].dfa != UINT32_MAX; at = (at + 1) % m->leaves_max) {
         const LeafEntry *found = &m->leaves[at];
         if (found->dfa == e.dfa && found->state == e.state && found->rare_only == e.rare_only)
             return leaf_counted(m, found);
     }
-    if (arena_left(&m->leaf_memory) < m->leaf_bytes || m->n_leaves >= LEAF_ENTRIES / 2) {
+    if (arena_left(&m->leaf_memory) < m->leaf_bytes || m->n_leaves >= m->leaves_max / 2) {
         leaf_forget(m);
-        at = (uint32_t)(h >> 40) % LEAF_ENTRIES;
+        at = (uint32_t)(h >> 40) % m->leaves_max;
     }
     if (dfa->n_states < ALIKE_STATES_MIN) e.parts[0] = leaf_make(m, dfa, e.dfa, e.state, known, LEAF_ALL);
     else leaf_make_parts(m, dfa, &e, known);

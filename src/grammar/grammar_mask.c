@@ -40,13 +40,12 @@ bool mask_init(GrammarMatcher *m, Arena *arena) {
     m->near_of = arena_new_dirty(arena, uint32_t, m->pool.max.states);
     m->dfa_of = arena_new(arena, uint32_t, m->g->n_nodes);
     m->follow = arena_new(arena, ByteSet, m->g->n_nodes);
-    m->leaves = arena_new_dirty(arena, LeafEntry, LEAF_ENTRIES);
     m->models = arena_new(arena, LeafEntry, LEAF_MODELS);
     m->pairs = arena_new_dirty(arena, LeafPair, LEAF_PAIRS);
     m->walk = arena_new(arena, uint32_t, 3 * (trie->depth_max + 1ull));
     m->steps = arena_new(arena, WalkStep, WALK_STEPS);
-    if (!m->slot_of || !m->near_of || !m->dfa_of || !m->follow || !m->leaves || !m->models || !m->pairs ||
-        !m->walk || !m->steps || !plain_init(&m->plain, arena) || !leaf_init(m, arena))
+    if (!m->slot_of || !m->near_of || !m->dfa_of || !m->follow || !m->models || !m->pairs || !m->walk ||
+        !m->steps || !plain_init(&m->plain, arena) || !leaf_init(m, arena))
         return false;
     memset(m->near_of, 0xFF, m->pool.max.states * sizeof *m->near_of);
     m->leaf_bytes = leaf_bytes_min(m->g, trie);

@@ -86,8 +86,8 @@ struct GrammarMatcher {
     uint32_t *dfa_of; // [n_nodes] of a leaf: a number for its automaton
     ByteSet *follow;  // [n_nodes] at an automaton's number: what may come behind it
     PlainCache plain;
-    LeafEntry *leaves; // [LEAF_ENTRIES]
-    uint32_t n_leaves;
+    LeafEntry *leaves; // [leaves_max]
+    uint32_t n_leaves, leaves_max;
     LeafEntry *models;   // [LEAF_MODELS] at an automaton's number
     LeafPair *pairs;     // [LEAF_PAIRS] states found alike for so many bytes, in the present comparison
     uint64_t leaf_bytes; // leaf_bytes_min

@@ -12,7 +12,7 @@
 #define LANG_NONE UINT32_MAX
 
 enum {
-    LANG_STATES_MAX = 1 << 17,
+    LANG_STATES_MAX = 1 << 16,
     LANG_CELLS_MAX = 4 << 20,        // states times classes
     LANG_LENGTH_MAX = (1 << 16) - 1, // of lang_length
 };

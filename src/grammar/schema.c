@@ -109,6 +109,16 @@ bool schema_check_blanks(Str pattern, Arena scratch, Error *err) {
     return true;
 }
 
+// After too much work: where it ended is not where most of it was.
+static void tell_dearest(SchemaReader *r) {
+    char message[ERROR_MESSAGE_BYTES];
+    Str dearest = r->dearest ? schema_title(r, r->dearest) : (Str){0};
+    memcpy(message, r->err->message, sizeof message);
+    if (dearest.ptr)
+        (void)error_set(r->err, ERR_TOO_LARGE, "%s, of which %llu for %.*s", message,
+                        (unsigned long long)r->dearest_work, STR_ARG(dearest));
+}
+
 bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *options, Arena *arena,
                 Arena scratch, GrammarNode *out, Error *err) {
     // Half of the scratch holds what is kept until the end; the other half is each operation's own.
@@ -124,6 +134,7 @@ bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *op
     if (schema_index(&r) && add_languages(&r) && add_marks(&r) && add_root(&r, out)) return true;
     if (!grammar_builder_ok(b) && err->code == ERR_NONE) return true; // grammar_compile says what it is
     if (err->message[0] != '#') (void)error_prefix(err, "#");
+    if (err->code == ERR_TOO_LARGE && strstr(err->message, "steps of work")) tell_dearest(&r);
     (void)grammar_fail(b, err);
     return false;
 }

@@ -430,6 +430,18 @@ bool schema_emit_arguments(SchemaReader *r, uint32_t demand, GrammarNode *out) {
     return grammar_builder_ok(r->builder) ? true : error_false();
 }
 
+// emit_value, whose work is noted.
+static bool emit_noted(SchemaReader *r, const Demand *d, const JsonNode *at, GrammarNode *out) {
+    uint64_t before = r->maker.work, around = r->work_within;
+    r->work_within = 0;
+    bool ok = schema_enter(r, at) && emit_value(r, d, at, true, out);
+    uint64_t all = r->maker.work - before, own = all - min_u64(all, r->work_within);
+    r->work_within = around + all;
+    if (own > r->dearest_work) r->dearest_work = own, r->dearest = at;
+    r->depth -= ok;
+    return ok;
+}
+
 bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out) {
     Demand d = r->demands[demand];
     *out = d.node;
@@ -444,8 +456,7 @@ bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out) {
     GrammarNode rule = grammar_add_rule(r->builder, name), body;
     r->demands[demand].node = rule;
     r->demands[demand].has_node = true;
-    if (!schema_enter(r, at) || !emit_value(r, &d, at, true, &body)) return false;
-    r->depth--;
+    if (!emit_noted(r, &d, at, &body)) return false;
     grammar_name(r->builder, body, name);
     grammar_set_rule(r->builder, rule, body);
     *out = rule;

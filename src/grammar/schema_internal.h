@@ -129,8 +129,11 @@ typedef struct {
     uint32_t n_demands, demands_cap;
     LangPairs demand_of; // by hash
     Lang all_strings, all_numbers, exponents, integers, shortest;
-    bool tracks;                                 // unevaluatedProperties or unevaluatedItems occur
-    uint32_t depth;                              // of recursion
+    bool tracks;    // unevaluatedProperties or unevaluatedItems occur
+    uint32_t depth; // of recursion
+    // Which schema has taken the most work by itself, and what those within the present one have taken.
+    const JsonNode *dearest;
+    uint64_t dearest_work, work_within;
     GrammarNode open[2], close[2], colon, comma; // by CaseKind
     GrammarNode open_arguments, close_arguments; // of ARGUMENTS_PYTHON
     GrammarNode around;                          // SCHEMA_BLANKS_ANY: white space around the document
