@@ -11,7 +11,7 @@
 enum {
     WALKED_BYTES = 60,
     WALKED_BYTES_MAX = 300,
-    COMPILED_WORK = 1 << 20,
+    COMPILED_WORK = 1 << 18,
     RARE_EXECUTIONS = 64,
 };
 
