@@ -39,7 +39,8 @@ static ProductSize size_of(const Weight *w, uint32_t n_rows, uint32_t n_cols, ui
                          .unit_bands = bands,
                          .weights = {w, w, w},
                          .n_weights = 3,
-                         .has_norm = norm};
+                         .has_norm = norm,
+                         .adds = !norm};
 }
 
 // What product_few.cuh asserts, and that it fits a block.
@@ -98,9 +99,11 @@ TEST(cuda_batch_shapes_of_usual_models) {
         Shape expected;
     } rows[] = {
         {"8B qkv", DTYPE_Q4_K, 6144, 4096, 1, true, 1, {132, 12, 4, 1, 2, 82944, 116736, 2, 0}},
-        {"8B output", DTYPE_Q4_K, 4096, 4096, 1, false, 1, {132, 16, 8, 1, 2, 73728, 0, 2, 0}},
+        {"8B output", DTYPE_Q4_K, 4096, 4096, 1, false, 1, {132, 16, 8, 1, 2, 73728, 116736, 2, 0}},
         {"8B gate and up", DTYPE_Q4_K, 14336, 4096, 2, true, 1, {132, 14, 1, 1, 2, 96768, 116736, 2, 0}},
-        {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 1, {132, 8, 4, 1, 3, 73728, 57344, 2, 0}},
+        {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 1, {132, 8, 4, 1, 3, 73728, 116736, 2, 0}},
+        {"GLM-4.7-Flash output", DTYPE_Q4_K, 2048, 5120, 1, false, 1, {128, 7, 7, 1, 3, 48384, 116736, 2, 0}},
+        {"1B output", DTYPE_Q4_K, 2048, 2048, 1, false, 1, {128, 8, 8, 1, 2, 18432, 0, 2, 0}},
         {"8B gate and up", DTYPE_Q4_K, 14336, 4096, 2, true, 8, {132, 14, 1, 1, 2, 96768, 0, 1, 0}},
         {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 8, {132, 8, 2, 2, 4, 92160, 0, 1, 1}},
         {"0.5B output", DTYPE_Q5_0, 896, 896, 1, false, 1, {56, 4, 4, 1, 2, 11264, 0, 2, 0}},
@@ -115,6 +118,23 @@ TEST(cuda_batch_shapes_of_usual_models) {
         bool clusters = s.k_blocks > 1;
         CHECK(clusters == (product_partial_bytes_few(&t, &p, rows[i].max_rows) > 0));
         CHECK(clusters == (product_meetings_few(&t, &p, rows[i].max_rows) > 0));
+    }
+}
+
+// Outputs with a norm behind them, and those that leave multiprocessors without a block, stand beside others.
+TEST(cuda_batch_shapes_of_outputs_beside_others) {
+    static const struct {
+        uint32_t n_rows;
+        bool adds;
+        uint32_t least;
+    } rows[] = {{4096, true, 116736}, {4096, false, 57344}, {2048, true, 116736}, {2032, true, 57344}};
+    LowerTarget t = lower_target_of_sm(90);
+    Weight w = {.dtype = DTYPE_Q4_K};
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%u rows, adds %d", rows[i].n_rows, rows[i].adds);
+        ProductSize p = size_of(&w, rows[i].n_rows, 14336, 1, false);
+        p.adds = rows[i].adds;
+        CHECK_U64_EQ(rows[i].least, shape_of(&t, &p, 1).least);
     }
 }
 

@@ -66,7 +66,11 @@ TEST(cuda_shapes_of_many_rows_are_those_that_were_measured) {
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s, %u rows", rows[i].label, rows[i].max_rows);
-        ProductSize p = {rows[i].n_cols, rows[i].units, rows[i].unit_bands, {&q4_k}, 1, false, false};
+        ProductSize p = {.n_cols = rows[i].n_cols,
+                         .units = rows[i].units,
+                         .unit_bands = rows[i].unit_bands,
+                         .weights = {&q4_k},
+                         .n_weights = 1};
         Defines d = defines_of(&targets[0], &p, rows[i].max_rows, false);
         CHECK_INT_EQ(rows[i].tile_rows, d.tile_rows);
         CHECK_INT_EQ(rows[i].warps, d.warps);
@@ -115,13 +119,12 @@ TEST(cuda_shapes_of_many_rows_fit_every_gpu) {
         size_t k = i / COUNT_OF(targets) / COUNT_OF(formats);
         for (size_t r = 0; r < COUNT_OF(max_rows) * 3; r++) {
             uint32_t rows = max_rows[r / 3];
-            ProductSize p = {cols[k % COUNT_OF(cols)],
-                             units[k / COUNT_OF(cols)],
-                             r % 3 == 1 ? 2 : 1,
-                             {&w},
-                             1,
-                             r % 3 == 2 && rows <= 128,
-                             false};
+            ProductSize p = {.n_cols = cols[k % COUNT_OF(cols)],
+                             .units = units[k / COUNT_OF(cols)],
+                             .unit_bands = r % 3 == 1 ? 2 : 1,
+                             .weights = {&w},
+                             .n_weights = 1,
+                             .is_head = r % 3 == 2 && rows <= 128};
             TEST_CASE_LABEL("sm_%u, %s, %u columns, %u units of %u, %u rows", t->sm,
                             dtype_info(w.dtype)->name, p.n_cols, p.units, p.unit_bands, rows);
             check_shape(t, &p, rows, false);

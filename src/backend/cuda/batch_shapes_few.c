@@ -5,9 +5,9 @@
 // of a block is better than several. All multiprocessors have a block where there are units enough: one
 // without is given two of the next stage's, which take twice as long (down of 8B: 13.4 us instead of 9.7).
 // Stages that follow each other take turns in having most of a multiprocessor's shared memory, so that a
-// block of each fits. Of 8 long rows the activations take so much that a stage has the multiprocessor to
-// itself (gate and up of 8B: 18.1 us; in half of it 25.1), or, where not even so they fit, blocks share the
-// columns.
+// block of each fits; large ones of one row do not (is_alone). Of 8 long rows the activations take so much
+// that a stage has the multiprocessor to itself (gate and up of 8B: 18.1 us; in half of it 25.1), or, where
+// not even so they fit, blocks share the columns.
 #include "backend/cuda/lower_internal.h"
 
 enum {
@@ -22,6 +22,7 @@ enum {
     FEW_ROW_BYTES_MAX = 100 << 10,        // activations of one block
     FEW_SHARED_ROW_BYTES_MAX = 120 << 10, // of a block of a cluster
     FEW_CODEBOOKS_BYTES_MAX = 32 << 10,   // 16 copies of IQ2_XXS and IQ3_S: two turns of the banks
+    FEW_ALONE_BYTES = 32 << 10,           // of weights, a multiprocessor's: about what it reads in a us
 };
 
 typedef struct {
@@ -110,6 +111,20 @@ typedef struct {
     uint32_t blocks_per_sm;
 } FewShare;
 
+// A large output of one row, with blocks for (nearly) all multiprocessors. The GPU evens out how many blocks
+// its multiprocessors have, of any stage: those of an output go in pairs to multiprocessors that attention (or
+// states) left free, and 35 of 132 have two, while as many with one of attention's have none. Pairs end late,
+// and gate and up find no room there. So no two such blocks fit, and none beside another product's: the next
+// one's weights are asked for when a multiprocessor is done, and do not delay those of the others. (Tokens/s
+// of one row on an H200: 8B 642.6 -> 664.5, Qwen3.5-27B 195.4 -> 200.5, GPT-OSS-20B 975.3 -> 993.1,
+// GLM-4.7-Flash 628.0 -> 656.2. With a norm behind, Gemma 4 26B-A4B: 700.7 -> 696.1.)
+static bool is_alone(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    if (max_rows != 1 || !p->adds || p->units * 33ull < t->multiprocessors * 32ull) return false;
+    FewColumns c = few_columns(p);
+    uint64_t steps = (uint64_t)c.segments * c.segment_chunks * c.chunk_steps;
+    return p->units * steps * c.step_bytes / t->multiprocessors >= FEW_ALONE_BYTES;
+}
+
 // Queries keys values, gate and up, and the head have most of it, the others have the rest: one of each fits,
 // two of the first kind never do. (Two blocks of a stage on one multiprocessor end twice as late as the
 // others. With some of gate and up there a step of 0.5B took 411 us, not 374; with some of the head and of
@@ -118,11 +133,11 @@ static bool has_most(const ProductSize *p) {
     return p->has_norm || p->is_head;
 }
 
-static FewShare few_share(const LowerTarget *t, const ProductSize *p) {
+static FewShare few_share(const LowerTarget *t, const ProductSize *p, bool alone) {
     uint64_t larger = t->shared_bytes_multiprocessor / 2;
     if (t->sm < 90 || larger > t->shared_bytes_block) return (FewShare){t->shared_bytes_block, 0, 1};
     uint64_t smaller = t->shared_bytes_multiprocessor - larger - 2 * BLOCK_SHARED_RESERVED;
-    return has_most(p) ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
+    return has_most(p) || alone ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
 }
 
 // Shared memory beside the ring: activations, sums, those of segments and of a norm.
@@ -160,7 +175,7 @@ static bool few_fit(const LowerTarget *t, const ProductSize *p, const FewColumns
     s->cluster = s->k_blocks > 1 && passes == 1;
     // Small stages overlap with more than one that follows. (q k v of 0.5B with all of its share: a step of
     // 371 us, not 364.)
-    if (is_resident && !has_most(p)) s->shared_bytes_min = 0;
+    if (is_resident && !has_most(p) && !is_alone(t, p, max_rows)) s->shared_bytes_min = 0;
     if (is_resident && has_most(p) && s->blocks < t->multiprocessors) s->shared_bytes_min /= 2;
     return true;
 }
@@ -206,7 +221,7 @@ static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *
 // Activations of the usual few columns fit beside another stage's block; else the block has the
 // multiprocessor to itself; else a group of blocks shares them.
 static FewShape few_shape_of(const LowerTarget *t, const ProductSize *p, uint32_t max_rows, uint32_t copies) {
-    FewShare share = few_share(t, p), all = {t->shared_bytes_block, 0, 1};
+    FewShare share = few_share(t, p, is_alone(t, p, max_rows)), all = {t->shared_bytes_block, 0, 1};
     uint64_t x_bytes = align_up(p->n_cols, 256) * 2 * max_rows;
     FewShape s = {0};
     bool beside = x_bytes <= share.most / 3, alone = x_bytes <= FEW_ROW_BYTES_MAX || takes_norm(p, max_rows);

@@ -204,6 +204,7 @@ void batch_define_raw_output(StrBuf *b, const BatchLowering *l, const BatchStage
 static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[OUTPUT_MATMUL];
     ProductSize size = batch_product_size(s);
+    size.adds = !s->is_raw;
     batch_define_output(b, op->weight);
     if (s->is_raw) define(b, "RAW", 1);
     else define_add_scale(b, s->ops[OUTPUT_ADD]);

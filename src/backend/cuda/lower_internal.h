@@ -51,6 +51,7 @@ typedef struct {
     uint32_t n_weights;
     bool is_head;
     bool has_norm; // the norm of its input comes before it; it takes that of one row by itself
+    bool adds;     // to the residual stream, with no norm of its own behind it
 } ProductSize;
 
 // Of shared memory that a copy of its formats' codebooks takes (product.cuh).
