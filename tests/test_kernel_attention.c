@@ -644,6 +644,7 @@ TEST_SLOW(kernel_attention_of_wide_spans_by_wgmma, 300) {
     run_wide("4x512", STRETCHES({1, 1015, 12}));
     run_wide("4x512", STRETCHES({2, 2047, 2}));
     run_wide("3x512", STRETCHES({0, 60, 28}, {1, 300, 1}));
+    run_wide("8x512", STRETCHES({0, 60, 13}, {1, 126, 3}));
 }
 
 // Stretches in parts of a group of keys each, and of up to n_groups, give the bits of those that are whole;

@@ -7,8 +7,9 @@ Tiny models do not show whether tiles, rings and heads of a real size fit, and w
 So each model has the real one's width and vocabulary, but few layers (make_model.py --layers), and is deleted after its
 turn; the largest file has 6 GB, and FOLDER is best in memory. A prompt of about 150 tokens goes through prefill and
 12 tokens through decode, at temperature 0, with the log-probabilities of the best 8 candidates of each. Where both
-devices list a candidate, its log-probabilities may differ by 0.05 (0.5 with experts: where a router finds two nearly as
-good, rounding chooses). Where the best two are as close as that, the devices may go apart, and that is where the
+devices list a candidate, its log-probabilities may differ by 0.05 (0.7 with experts: where a router finds two nearly as
+good, rounding chooses; the CPU reference differs from itself by up to 0.57 for Gemma 4 26B-A4B where its norms' weights
+are moved by 5e-4). Where the best two are as close as that, the devices may go apart, and that is where the
 comparison of that model ends; at least the first token is compared. Ends with status 1 where something differed.
 """
 import argparse
@@ -25,7 +26,7 @@ from make_model import PRESETS  # noqa: E402
 
 PROMPT = "The quick brown fox jumps over the lazy dog, and then it does so again, since nobody saw it. " * 2
 N_TOKENS, N_CANDIDATES = 12, 8
-BOUND, BOUND_EXPERTS = 0.05, 0.5
+BOUND, BOUND_EXPERTS = 0.05, 0.7
 FORMATS = ("Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "IQ4_XS", "F16", "BF16", "MXFP4",
            "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 
