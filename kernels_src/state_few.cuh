@@ -17,8 +17,8 @@ enum : u32 {
     NORM_BLOCKS = NORM_COLS / COLS,
     CONV_UNITS = (2 * KEY_DIM + COLS) / 4, // four channels each, of a thread
     FEW_BLOCKS = MAX_ROWS * KEY_HEADS * CLUSTER_BLOCKS,
-    // So that one fits beside the stages before and behind it. (Of 512 threads, Qwen3.5-27B, one row: with one
-    // block a multiprocessor 80 registers and 193.6 tokens/s, with two 64 and 197.4; one H200.)
+    // So that one fits beside the stages before and behind it. (512 threads, Qwen3.5-27B, one row, an H200:
+    // one block a multiprocessor, 80 registers: 193.6 tokens/s; two, 64: 197.4.)
     FEW_PER_SM = MAX_ROWS == 1 || HEADS_THREADS > 256 ? 2 : 3, // blocks
     // In floats: the rows as state_heads.cuh has them, what the norms are of, the gates.
     VALUES_AT = MAX_ROWS * ROW_FLOATS,

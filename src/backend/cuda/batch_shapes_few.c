@@ -112,12 +112,12 @@ typedef struct {
 } FewShare;
 
 // A large output of one row, with blocks for (nearly) all multiprocessors. The GPU evens out how many blocks
-// its multiprocessors have, of any stage: those of an output go in pairs to multiprocessors that attention (or
-// states) left free, and 35 of 132 have two, while as many with one of attention's have none. Pairs end late,
-// and gate and up find no room there. So no two such blocks fit, and none beside another product's: the next
-// one's weights are asked for when a multiprocessor is done, and do not delay those of the others. (Tokens/s
-// of one row on an H200: 8B 642.6 -> 664.5, Qwen3.5-27B 195.4 -> 200.5, GPT-OSS-20B 975.3 -> 993.1,
-// GLM-4.7-Flash 628.0 -> 656.2. With a norm behind, Gemma 4 26B-A4B: 700.7 -> 696.1.)
+// its multiprocessors have, of any stage: an output's go in pairs to multiprocessors that attention (or
+// states) left free, and 35 of 132 have two, while as many with one of attention's have none. Pairs end
+// late, and gate and up find no room there. So no two such blocks fit, and none beside another product's: the
+// next one's weights are asked for when a multiprocessor is done, and do not delay those of the others.
+// (Tokens/s of one row on an H200: 8B 642.6 -> 664.5, Qwen3.5-27B 195.4 -> 200.5, GPT-OSS-20B
+// 975.3 -> 993.1, GLM-4.7-Flash 628.0 -> 656.2. With a norm behind, Gemma 4 26B-A4B: 700.7 -> 696.1.)
 static bool is_alone(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
     if (max_rows != 1 || !p->adds || p->units * 33ull < t->multiprocessors * 32ull) return false;
     FewColumns c = few_columns(p);
