@@ -9,6 +9,7 @@
 #include "os/os_files.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -195,6 +196,46 @@ TEST(cuda_jit_compiles_in_the_background) {
     jit_go(jit);
     jit_end(jit); // in the middle of it
     CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+}
+
+// Helpers that start while another Jit compiles must not have the locks of its compiler: neither where it
+// does so in this process nor where it has a single processor or lacks a single program.
+TEST_SLOW(cuda_jit_starts_helpers_while_another_compiles, 60) {
+    enum { FIRST = 4, LATER = 2 };
+    Arena arena = os_arena(64 << 20);
+    JitProgram first[FIRST], later[LATER];
+    for (uint32_t i = 0; i < FIRST + LATER; i++) {
+        char defines[128];
+        int n = snprintf(defines, sizeof defines, "#define FORMAT FORMAT_Q8_0\n#define NUMBER %u\n", i);
+        *(i < FIRST ? &first[i] : &later[i - FIRST]) =
+            repack_program(arena_copy_str(&arena, (Str){defines, (size_t)n}));
+    }
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+    // One thread compiles here; one processor; one program.
+    static const struct { uint32_t threads, n_first; } rows[] = {{1, FIRST}, {0, FIRST}, {0, 1}};
+    for (uint32_t row = 0; row < COUNT_OF(rows); row++) {
+        for (uint32_t delay_ms = 0; delay_ms < 60; delay_ms += 15) {
+            TEST_CASE_LABEL("row %u, %u ms later", row, delay_ms);
+            JitOptions options = {.sm = 90, .cache = "", .threads = rows[row].threads};
+            JitOptions behind = {.sm = 90, .cache = "", .threads = LATER, .in_background = true};
+            Jit *a, *b;
+            JitImage image;
+            Error err = {0};
+            REQUIRE(jit_start(&options, first, rows[row].n_first, &arena, &a, &err));
+            os_sleep_ms(delay_ms);
+            REQUIRE(jit_start(&behind, later, LATER, &arena, &b, &err));
+            jit_go(b);
+            for (uint32_t i = 0; i < LATER; i++)
+                CHECK(jit_wait(b, i, &image, &err) && image.size > 1000);
+            for (uint32_t i = 0; i < rows[row].n_first; i++)
+                CHECK(jit_wait(a, i, &image, &err) && image.size > 1000);
+            jit_end(a);
+            jit_end(b);
+        }
+    }
 }
 
 TEST(cuda_jit_goes_on_without_a_cache_folder) {

@@ -23,7 +23,7 @@ typedef struct {
 
 // A thread that waits for its helper, a process in which the compiler runs: in one process, NVRTC (13.0)
 // reads one source at a time, 50 ms of each program's time, so that 25 programs took 1.4 to 1.7 s on 16
-// processors. Without a helper the thread compiles by itself.
+// processors. Without a helper the thread compiles by itself, in this process.
 typedef struct {
     Jit *jit;
     uint32_t index;
@@ -239,6 +239,18 @@ static void count(Jit *jit, const JitProgram *program, bool cached, bool ok, uin
 
 // ---- helpers ----
 
+// Held for reading while a thread of this process is in NVRTC, for writing while copies of the process are
+// made: NVRTC's own locks, copied while somebody has them, would stay locked in the copy. Those who copy go
+// before those who have yet to compile. Helpers do without it: theirs is a copy that is locked.
+static pthread_rwlock_t compiling_here = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+static bool compile_here(Jit *jit, uint32_t index, JitImage *out, Error *err) {
+    pthread_rwlock_rdlock(&compiling_here);
+    bool ok = compile(jit, &jit->programs[index], jit->results[index].source.ptr, out, err);
+    pthread_rwlock_unlock(&compiling_here);
+    return ok;
+}
+
 static void help(OsHelper *maker, void *context) {
     Jit *jit = context; // a copy: what it takes of the arena is its own
     Arena before = jit->arena;
@@ -280,7 +292,7 @@ static void make_program(Worker *w, uint32_t index) {
         return;
     }
     if (w->has_helper) w->has_helper = compile_in_helper(w, index, &r->image, &r->ok, &r->error);
-    if (!w->has_helper) r->ok = compile(jit, program, r->source.ptr, &r->image, &r->error);
+    if (!w->has_helper) r->ok = compile_here(jit, index, &r->image, &r->error);
     if (r->ok) store(jit, &r->key, &r->image);
     count(jit, program, false, r->ok, begin_ns);
 }
@@ -433,20 +445,26 @@ static void look_up(Jit *jit, uint32_t index) {
     jit->order[at] = index;
 }
 
+static void start_helpers(Jit *jit) {
+    Error ignored; // without a helper it takes longer, or is not done in the background
+    pthread_rwlock_wrlock(&compiling_here);
+    for (uint32_t i = 0; i < jit->n_workers; i++) {
+        Worker *w = &jit->workers[i];
+        w->has_helper = jit->in_background ? os_helper_start(&w->helper, help_behind, w, &ignored)
+                                           : os_helper_start(&w->helper, help, jit, &ignored);
+    }
+    pthread_rwlock_unlock(&compiling_here);
+}
+
 // All helpers before the first thread: a copy of a process has the thread that made it, and the others'
-// locks.
-static bool start_workers(Jit *jit, uint32_t wanted, Error *err) {
-    if (wanted == 0) wanted = os_cpu_count();
+// locks. What other Jits' threads may hold meanwhile no helper needs, but for NVRTC's.
+static bool start_workers(Jit *jit, uint32_t threads, Error *err) {
+    uint32_t wanted = threads == 0 ? os_cpu_count() : threads;
     wanted = (uint32_t)min_u64(min_u64(wanted, JIT_THREADS_MAX), jit->n_wanted);
     jit->n_workers = wanted; // which their helpers know
-    Error ignored;           // without a helper it takes longer, or is not done in the background
-    for (uint32_t i = 0; i < wanted; i++) {
-        Worker *w = &jit->workers[i];
-        *w = (Worker){.jit = jit, .index = i, .helper = {-1, -1}};
-        if (jit->compiler) continue;
-        w->has_helper = jit->in_background ? os_helper_start(&w->helper, help_behind, w, &ignored)
-                                           : wanted > 1 && os_helper_start(&w->helper, help, jit, &ignored);
-    }
+    for (uint32_t i = 0; i < wanted; i++)
+        jit->workers[i] = (Worker){.jit = jit, .index = i, .helper = {-1, -1}};
+    if (!jit->compiler && (jit->in_background || threads != 1)) start_helpers(jit);
     uint32_t n_started = 0;
     for (; n_started < wanted; n_started++) {
         Worker *w = &jit->workers[n_started];

@@ -13,7 +13,8 @@
 //
 // Threads: one calls these functions; the compiling threads are in here. Each has a process to compile in,
 // which jit_start makes a copy of this one and which ends with the last program; so it comes before memory is
-// pinned. Needs no GPU and no driver.
+// pinned, but for one that was told to do with one thread. Where another Jit's thread compiles without such a
+// process, jit_start waits for its program. Needs no GPU and no driver.
 #pragma once
 
 #include "base/arena.h"
@@ -42,7 +43,7 @@ typedef struct {
     uint32_t sm; // 90 for compute capability 9.0
     const char
         *cache;       // folder; NULL: "worker-orcd" in the user's cache folder, if there is one; "": no cache
-    uint32_t threads; // 0: one a processor
+    uint32_t threads; // 0: one a processor; 1, not in the background: in this process, which is not copied
     // Compiles nothing before jit_go, and then at the lowest priority and in their order: for programs that
     // others can stand in for. Processes compile; what they made they also put into the cache, which this
     // process may not do any more by then (os_sandbox.h).
