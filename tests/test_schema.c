@@ -459,6 +459,13 @@ static const struct {
     {"{\"minLength\":2000,\"format\":\"uri\"}", "#/minLength: a length together with a pattern or format is "
                                                 "too much (it needs an automaton of more than "
                                                 "65536 states); leave one of them out"},
+    // what no keyword alone is to blame for has the schema's pointer
+    {"{\"properties\":{\"a\":{\"items\":{\"maxLength\":65000,\"pattern\":\"^.*(a|b).{13}$\"}}}}",
+     "#/properties/a/items: needs an automaton that is too large to count in"},
+    {"{\"items\":{\"allOf\":[{\"pattern\":\"^.*(a|b).{12}$\"},{\"pattern\":\"^.*(a|c).{12}$\"}]}}",
+     "#/items: needs an automaton of more than 65536 states"},
+    {"{\"items\":{\"propertyNames\":{\"maxLength\":60000,\"pattern\":\"^(ab|c)*$\"}}}",
+     "#/items: needs an automaton of more than 65536 states"},
     {"{\"$schema\":\"http://json-schema.org/draft-02/schema#\"}",
      "#/$schema: an unknown language of schemas"},
     // contradictions

@@ -439,7 +439,7 @@ static bool emit_noted(SchemaReader *r, const Demand *d, const JsonNode *at, Gra
     r->work_within = around + all;
     if (own > r->dearest_work) r->dearest_work = own, r->dearest = at;
     r->depth -= ok;
-    return ok;
+    return ok || schema_place_within(r, at);
 }
 
 bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out) {

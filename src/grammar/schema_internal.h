@@ -153,6 +153,8 @@ bool schema_refuse(const SchemaReader *r, const JsonNode *at, ErrCode code, cons
 bool schema_refuse_found(const SchemaReader *r, const JsonNode *value, const char *message);
 // Puts the pointer before the message that is there. What is not invalid is too large.
 bool schema_place(const SchemaReader *r, const JsonNode *at);
+// … of the schema `at` (or NULL) within which it came, unless it has a pointer already.
+bool schema_place_within(const SchemaReader *r, const JsonNode *at);
 bool schema_no_memory(const SchemaReader *r);
 // What grammar_compile calls the node of a schema: the subject, the pointer (as "#/properties/a", cut in the
 // middle where it is long) and the schema's keywords. In the reader's memory.

@@ -84,6 +84,11 @@ bool schema_place(const SchemaReader *r, const JsonNode *at) {
     return error_prefix(r->err, "%.*s", STR_ARG(shorten(text, b.len)));
 }
 
+bool schema_place_within(const SchemaReader *r, const JsonNode *at) {
+    bool has_place = r->err->code == ERR_NONE || r->err->message[0] == '#';
+    return at && !has_place ? schema_place(r, at) : false;
+}
+
 bool schema_refuse(const SchemaReader *r, const JsonNode *at, ErrCode code, const char *format, ...) {
     char text[ERROR_MESSAGE_BYTES];
     va_list args;

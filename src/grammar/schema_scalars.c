@@ -418,7 +418,7 @@ bool schema_scalars(SchemaReader *r, uint32_t literal, ScalarSet *out) {
         bool ok = l.kind == LITERAL_SCHEMA  ? schema_set(r, l.node, out)
                   : l.kind == LITERAL_VALUE ? values_set(r, l.node, l.node, 1, out)
                                             : any_of_set(r, &l, out);
-        if (!ok) return false;
+        if (!ok) return schema_place_within(r, l.node);
         r->depth--;
         r->literals[literal / 2].scalars = *out;
         r->literals[literal / 2].has_scalars = true;
