@@ -134,7 +134,7 @@ bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *op
     if (schema_index(&r) && add_languages(&r) && add_marks(&r) && add_root(&r, out)) return true;
     if (!grammar_builder_ok(b) && err->code == ERR_NONE) return true; // grammar_compile says what it is
     if (err->message[0] != '#') (void)error_prefix(err, "#");
-    if (err->code == ERR_TOO_LARGE && strstr(err->message, "steps of work")) tell_dearest(&r);
+    if (err->code == ERR_TOO_LARGE && r.maker.work > r.maker.work_max) tell_dearest(&r);
     (void)grammar_fail(b, err);
     return false;
 }

@@ -109,6 +109,7 @@ static bool takes_norm(const ProductSize *p, uint32_t max_rows) {
 typedef struct {
     uint64_t most, least;
     uint32_t blocks_per_sm;
+    bool alone; // beside no other product's block (is_alone)
 } FewShare;
 
 // A large output of one row, with blocks for (nearly) all multiprocessors. The GPU evens out how many blocks
@@ -133,11 +134,13 @@ static bool has_most(const ProductSize *p) {
     return p->has_norm || p->is_head;
 }
 
-static FewShare few_share(const LowerTarget *t, const ProductSize *p, bool alone) {
+static FewShare few_share(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
     uint64_t larger = t->shared_bytes_multiprocessor / 2;
-    if (t->sm < 90 || larger > t->shared_bytes_block) return (FewShare){t->shared_bytes_block, 0, 1};
+    if (t->sm < 90 || larger > t->shared_bytes_block) return (FewShare){t->shared_bytes_block, 0, 1, false};
     uint64_t smaller = t->shared_bytes_multiprocessor - larger - 2 * BLOCK_SHARED_RESERVED;
-    return has_most(p) || alone ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
+    bool alone = is_alone(t, p, max_rows);
+    if (has_most(p) || alone) return (FewShare){larger, larger, 2, alone};
+    return (FewShare){smaller, smaller / 2, 2, false};
 }
 
 // Shared memory beside the ring: activations, sums, those of segments and of a norm.
@@ -175,7 +178,7 @@ static bool few_fit(const LowerTarget *t, const ProductSize *p, const FewColumns
     s->cluster = s->k_blocks > 1 && passes == 1;
     // Small stages overlap with more than one that follows. (q k v of 0.5B with all of its share: a step of
     // 371 us, not 364.)
-    if (is_resident && !has_most(p) && !is_alone(t, p, max_rows)) s->shared_bytes_min = 0;
+    if (is_resident && !has_most(p) && !share->alone) s->shared_bytes_min = 0;
     if (is_resident && has_most(p) && s->blocks < t->multiprocessors) s->shared_bytes_min /= 2;
     return true;
 }
@@ -221,7 +224,7 @@ static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *
 // Activations of the usual few columns fit beside another stage's block; else the block has the
 // multiprocessor to itself; else a group of blocks shares them.
 static FewShape few_shape_of(const LowerTarget *t, const ProductSize *p, uint32_t max_rows, uint32_t copies) {
-    FewShare share = few_share(t, p, is_alone(t, p, max_rows)), all = {t->shared_bytes_block, 0, 1};
+    FewShare share = few_share(t, p, max_rows), all = {t->shared_bytes_block, 0, 1, false};
     uint64_t x_bytes = align_up(p->n_cols, 256) * 2 * max_rows;
     FewShape s = {0};
     bool beside = x_bytes <= share.most / 3, alone = x_bytes <= FEW_ROW_BYTES_MAX || takes_norm(p, max_rows);
