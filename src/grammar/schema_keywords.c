@@ -1,14 +1,17 @@
 // What keywords say, read with their types checked.
 #include "base/strbuf.h"
+#include "grammar/number_lang.h"
 #include "grammar/rx.h"
 #include "grammar/schema_internal.h"
 
+// By its digits: the nearest double of 1e-400 or of 2.00000000000000000001 is an integer, and they are none.
 static bool read_count(SchemaReader *r, const JsonNode *value, uint64_t *out) {
-    double large;
-    if (json_read_u64(value, out)) return true;
-    *out = UINT64_MAX; // an integer all the same
-    return (json_read_f64(value, &large) && large >= 0x1p53) ||
-           schema_refuse_found(r, value, "not a non-negative integer");
+    if (!json_is_number(value)) return schema_refuse_found(r, value, "not a non-negative integer");
+    Decimal d = decimal_from_json(value);
+    if (d.negative || !decimal_is_integer(&d))
+        return schema_refuse_found(r, value, "not a non-negative integer");
+    if (!json_read_u64(value, out)) *out = UINT64_MAX; // more than a double holds exactly
+    return true;
 }
 
 bool schema_read_min(SchemaReader *r, const JsonNode *schema, Str keyword, uint32_t *out) {

@@ -216,6 +216,13 @@ static bool and_string_keywords(SchemaReader *r, const JsonNode *schema, ScalarS
 
 // ---- values ----
 
+// Whether a number can be written: passed over, it would be missing among the values in silence.
+static bool number_has_spellings(SchemaReader *r, const JsonNode *value) {
+    Decimal d = decimal_from_json(value);
+    return (d.point <= DECIMAL_DIGITS_MAX && d.point >= -DECIMAL_DIGITS_MAX) ||
+           schema_refuse(r, value, ERR_TOO_LARGE, "a number of more than %d digits", DECIMAL_DIGITS_MAX);
+}
+
 // The spellings of a number without an exponent: its digits, and zeros behind the point.
 static uint32_t rx_number(Rx *rx, const JsonNode *node) {
     static const RxRange zero[] = {{'0', '0'}};
@@ -223,7 +230,6 @@ static uint32_t rx_number(Rx *rx, const JsonNode *node) {
     char text[1024];
     size_t n = 0;
     bool is_integer = decimal_is_integer(&d);
-    if (d.point > DECIMAL_DIGITS_MAX || d.point < -DECIMAL_DIGITS_MAX) return RX_NEVER;
     if (d.negative) text[n++] = '-';
     for (int32_t place = d.point > 1 ? d.point - 1 : 0;
          place >= 0 || d.point - 1 - place < (int32_t)d.n_digits; place--) {
@@ -252,13 +258,14 @@ typedef struct {
     ScalarSet set;
 } Values;
 
-static bool add_value(SchemaReader *r, Values *v, const JsonNode *value) {
+static bool add_value(SchemaReader *r, Values *v, const JsonNode *at, const JsonNode *value) {
     Str text;
+    if (json_is_number(value) && !number_has_spellings(r, value)) return false;
     if (value->type == JSON_NULL) v->set.bits |= SCALAR_NULL;
     if (value->type == JSON_BOOL) v->set.bits |= value->as.boolean ? SCALAR_TRUE : SCALAR_FALSE;
     if (json_read_str(value, &text)) v->strings[v->n_strings++] = text;
     if (json_is_number(value)) v->numbers[v->n_numbers++] = value;
-    return lang_work(&r->maker, 1, r->err);
+    return lang_work(&r->maker, 1, r->err) || schema_place(r, at);
 }
 
 // The set of `count` values; `first` and what follows it.
@@ -271,7 +278,7 @@ static bool values_set(SchemaReader *r, const JsonNode *at, const JsonNode *firs
     Lang *strings = arena_new(&r->memory, Lang, 1), *numbers = arena_new(&r->memory, Lang, 1);
     if (!v.strings || !v.numbers || !strings || !numbers) return schema_no_memory(r);
     for (uint32_t i = 0; i < count; i++, first = json_next(first)) {
-        if (!add_value(r, &v, first)) return schema_place(r, at);
+        if (!add_value(r, &v, at, first)) return false;
     }
     m.work = r->maker.work;
     bool ok = true;
