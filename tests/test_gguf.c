@@ -583,6 +583,51 @@ TEST(gguf_parts_that_do_not_fit_together) {
     }
 }
 
+// Parts are found by name, and one of another model may lie where ours did.
+TEST(gguf_parts_of_different_models_are_refused) {
+    static const struct {
+        const char *key, *value; // of the second part
+        int32_t total;
+        const char *message; // NULL: well-formed
+    } rows[] = {
+        {"general.name", "part 2", 2, NULL},
+        {"general.architecture", "split", 2, NULL},
+        {"split.note", "x", 3, "3 tensors in all parts, but the first part says 2"},
+        {"general.architecture", "other", 2, "\"general.architecture\": the first part has another value"},
+        {"tokenizer.ggml.pre", "ab", 2, NULL},
+        {"tokenizer.ggml.pre", "abc", 2, "\"tokenizer.ggml.pre\": the first part has another value, or none"},
+        {"tokenizer.ggml.pre", "a", 2, "\"tokenizer.ggml.pre\": the first part has another value, or none"},
+        {"own.rope.scale", "2", 2, "\"own.rope.scale\": the first part has another value, or none"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s %s", rows[i].key, rows[i].value);
+        GgufPart parts[2];
+        for (uint32_t p = 0; p < 2; p++) {
+            GgufBuilder b = gguf_builder_begin();
+            gguf_builder_put_u32(&b, "split.no", p);
+            gguf_builder_put_u32(&b, "split.count", 2);
+            gguf_builder_put_i32(&b, "split.tensors.count", p ? rows[i].total : 2);
+            if (p) {
+                gguf_builder_put_str(&b, rows[i].key, rows[i].value);
+            } else {
+                gguf_builder_put_str(&b, "general.architecture", "split");
+                gguf_builder_put_str(&b, "tokenizer.ggml.pre", "ab");
+            }
+            gguf_builder_add_tensor(&b, p ? "u" : "t", DTYPE_F32, 1, (uint64_t[]){2}, NULL);
+            Str bytes = gguf_builder_end(&b);
+            parts[p] = (GgufPart){(const uint8_t *)bytes.ptr, bytes.len, p ? "part two" : "part one"};
+        }
+        Arena arena = os_arena(ARENA_BYTES);
+        const GgufFile *file = NULL;
+        Error err = {0};
+        bool ok = gguf_parse(parts, 2, &arena, &file, &err);
+        CHECK_INT_EQ(rows[i].message == NULL, ok);
+        if (!ok &&
+            !(rows[i].message && strstr(err.message, rows[i].message) && strstr(err.message, "part two")))
+            FAIL("message: %s", err.message);
+    }
+}
+
 TEST(gguf_open_refuses_what_is_no_file) {
     static const struct {
         const char *name;

@@ -493,7 +493,40 @@ static bool read_split(GgufFile *file, uint32_t index, uint32_t n_tensors, uint3
     return true;
 }
 
-// Part `index` > 0: its metadata only says which part it is, and is dropped.
+// Whether a key of a further part would change what the model is: there are none in most files.
+static bool is_of_model(Str key) {
+    return str_eq(key, STR("general.architecture")) ||
+           !(str_starts_with(key, STR("split.")) || str_starts_with(key, STR("general.")));
+}
+
+// Key, type and value as they lie in the files: `size` bytes of the part's, and where that ends, the first's.
+static bool has_same_value(const GgufFile *whole, const GgufFile *part, const GgufValue *v, uint64_t size) {
+    const GgufValue *own = gguf_find_value(whole, v->key);
+    uint64_t kept = whole->mapped ? whole->mapped[0].kept : 0, end = kept ? kept : whole->parts[0].size;
+    return own && size <= end - own->file_offset &&
+           memcmp(whole->parts[0].data + own->file_offset, part->parts[0].data + v->file_offset, size) == 0;
+}
+
+// Parts with one name may be of different models, where some were overwritten.
+static bool check_is_of_same_model(const GgufFile *whole, const GgufFile *part, uint64_t values_end,
+                                   uint32_t n_tensors, Error *err) {
+    static const Str key = {"split.tensors.count", sizeof "split.tensors.count" - 1};
+    uint32_t total = n_tensors;
+    if (!gguf_opt_u32(part, key, &total, err)) return false;
+    if (total != n_tensors)
+        return gguf_value_error(part, gguf_find_value(part, key), err,
+                                "%" PRIu32 " tensors in all parts, but the first part says %" PRIu32, total,
+                                n_tensors);
+    for (uint32_t i = 0; i < part->n_values; i++) {
+        const GgufValue *v = &part->values[i];
+        uint64_t end = i + 1 < part->n_values ? part->values[i + 1].file_offset : values_end;
+        if (is_of_model(v->key) && !has_same_value(whole, part, v, end - v->file_offset))
+            return gguf_value_error(part, v, err, "the first part has another value, or none");
+    }
+    return true;
+}
+
+// Part `index` > 0: its metadata says which part it is and nothing new, and is dropped.
 static bool read_further_part(GgufFile *whole, uint32_t index, GgufTensor *tensors, uint32_t n_tensors,
                               uint32_t *slots, Arena scratch, Error *err) {
     GgufFile part = {.parts = &whole->parts[index], .n_parts = 1, .mapped = whole->mapped};
@@ -503,6 +536,7 @@ static bool read_further_part(GgufFile *whole, uint32_t index, GgufTensor *tenso
     if (n_parts != whole->n_parts)
         return reader_error(&r, ERR_BAD_FILE, "belongs to a model of %" PRIu32 " parts, not %" PRIu32,
                             n_parts, whole->n_parts);
+    if (!check_is_of_same_model(whole, &part, r.cursor.offset, n_tensors, err)) return false;
     if (r.n_tensors > n_tensors - whole->n_tensors - whole->n_odd_tensors)
         return reader_error(&r, ERR_BAD_FILE,
                             "the first part's split.tensors.count is %" PRIu32 "; there are more", n_tensors);
