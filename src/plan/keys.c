@@ -43,7 +43,10 @@ static const KeyVariant variants[] = {
     {"expert_used_count",               0, 0, "mixtures of experts"},
     {"expert_weights_norm",             1, 1, "experts whose shares do not sum to 1"},
     {"expert_weights_scale",            1, 0, "scaled experts"},
+    {"experts_per_group",               0, 0, "experts in groups"},
     {"final_logit_softcapping",         0, 0, "capped logits"},
+    {"full_attention_interval",         0, 1, "layers without attention"},
+    {"hidden_activation",               NAN, NAN, "activations by name"}, // a text: the tables say which
     {"interleave_moe_layer_step",       0, 1, "layers without experts"},
     {"leading_dense_block_count",       0, 0, "layers without experts"},
     {"logit_scale",                     1, 1, "scaled logits"},
@@ -52,6 +55,8 @@ static const KeyVariant variants[] = {
     {"rope.scale_linear",               1, 1, "old keys of RoPE's scaling"},
     {"rope.scaling.yarn_log_multiplier", 0, 0, "multipliers of YaRN's factor on attention"},
     {"router_logit_softcapping",        0, 0, "capped router logits"},
+    {"swiglu_clamp_exp",                0, 0, "clamped activations"},
+    {"swiglu_clamp_shexp",              0, 0, "clamped activations"},
     {"use_parallel_residual",           0, 0, "parallel blocks"},
 };
 
