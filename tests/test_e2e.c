@@ -503,6 +503,13 @@ TEST(e2e_tokenizer_json) {
     CHECK_INT_EQ(1, process_wait(lost));
     CHECK(
         text_contains(process_read_file(lost.err_path), "no vocabulary in the file, and no tokenizer.json"));
+    b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "general.architecture", "bert"); // which is what matters
+    gguf_builder_add_tensor(&b, "token_embd.weight", DTYPE_F32, 2, (uint64_t[]){4, 1024}, NULL);
+    REQUIRE(gguf_builder_save(gguf_builder_end(&b), bare));
+    lost = process_start("run --model % --device cpu", (const char *[]){bare}, input);
+    CHECK_INT_EQ(1, process_wait(lost));
+    CHECK(text_contains(process_read_file(lost.err_path), "general.architecture: \"bert\" is not supported"));
     REQUIRE(rename(test_tmp_path("elsewhere.json"), good) == 0);
 
     TEST_CASE_LABEL("%s", "");

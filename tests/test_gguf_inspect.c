@@ -63,6 +63,24 @@ TEST(gguf_inspect_says_what_is_in_a_file) {
     CHECK(str_ends_with(text, STR("\n\n--tensors lists the tensors, too.\n\nThis model can be run.\n")));
 }
 
+// Numbers that differ from layer to layer are a range; the metadata have them all.
+TEST(gguf_inspect_says_between_what_layers_are) {
+    static const int32_t heads[] = {0, 0, 8, 2}, alike[] = {512, 512, 512, 512};
+    GgufBuilder b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "general.architecture", "llama");
+    gguf_builder_put_u32(&b, "llama.attention.head_count", 8);
+    gguf_builder_put_i32s(&b, "llama.attention.head_count_kv", heads, COUNT_OF(heads));
+    gguf_builder_put_i32s(&b, "llama.feed_forward_length", alike, COUNT_OF(alike));
+    gguf_builder_put_i32s(&b, "llama.expert_count", alike, 0);
+    REQUIRE(gguf_builder_save(gguf_builder_end(&b), test_tmp_path("layers.gguf")));
+    int code;
+    Str text = run_inspect(test_tmp_path("layers.gguf"), "", &code);
+    CHECK_INT_EQ(0, code);
+    CHECK(contains(text, "\n  heads           8, 0 to 8 for keys and values\n"));
+    CHECK(contains(text, "\n  feed-forward    512\n"));
+    CHECK(contains(text, "\n  llama.attention.head_count_kv = [4 i32] 0 0 8 2\n"));
+}
+
 // What a file needs that is not here is said in one sentence, and the rest is shown all the same.
 TEST(gguf_inspect_says_what_is_not_supported) {
     static const struct {

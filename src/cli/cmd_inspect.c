@@ -143,10 +143,25 @@ static const GgufValue *find_value(const Report *r, const char *pattern) {
     return key.truncated ? NULL : gguf_find_value(r->file, strbuf_str(&key));
 }
 
-// Counts get their thousands separated; everything else is as put_value has it.
+// Whole numbers, one for each layer: the least and the most (the metadata below have them all).
+static void put_range(StrBuf *out, const GgufArray *a) {
+    int64_t least = gguf_array_i64(a, 0), most = least;
+    for (uint64_t i = 1; i < a->count; i++) {
+        int64_t value = gguf_array_i64(a, i);
+        least = value < least ? value : least;
+        most = value > most ? value : most;
+    }
+    strbuf_printf(out, "%lld", (long long)least);
+    if (most != least) strbuf_printf(out, " to %lld", (long long)most);
+}
+
+// Counts get their thousands separated, those of layers are a range; all else is as put_value has it.
 static void put_figure(StrBuf *out, const GgufValue *v, uint32_t columns) {
     bool count = v->type == GGUF_U16 || v->type == GGUF_U32 || v->type == GGUF_U64;
+    bool layers = v->type == GGUF_ARRAY && v->array.count > 0 &&
+                  (v->array.type == GGUF_U32 || v->array.type == GGUF_I32);
     if (count) strbuf_put_count(out, v->u64);
+    else if (layers) put_range(out, &v->array);
     else put_value(out, v, columns);
 }
 

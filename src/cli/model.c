@@ -148,9 +148,9 @@ bool model_open(const Options *o, Model *out, Error *err) {
     if (!check_products(o, err) || !open_file(o, out, err)) return false;
     bool early = WORKER_ORCD_CUDA && o->device == DEVICE_CUDA &&
                  os_thread_start(&driver, "driver", start_driver, NULL, &ignored);
-    bool ok = read_vocabulary(o, out, err) &&
-              plan_build_with(out->file, &plan_options, &out->arena, &out->plan, err) &&
-              check_vocabulary(out, err);
+    // The plan first: a model that is not supported is to be named, not its vocabulary.
+    bool ok = plan_build_with(out->file, &plan_options, &out->arena, &out->plan, err) &&
+              read_vocabulary(o, out, err) && check_vocabulary(out, err);
     if (early) os_thread_join(&driver);
     return ok;
 }

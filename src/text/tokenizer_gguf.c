@@ -139,13 +139,10 @@ static bool read_special(const GgufFile *file, Tokenizer *t, Arena *arena, Error
 // ---- byte-level BPE ----
 
 static bool unknown_pre(const GgufFile *file, const GgufValue *value, Str name, Error *err) {
-    char text[ERROR_MESSAGE_BYTES];
-    StrBuf list = STRBUF(text);
-    for (uint32_t i = 0; i < pretokenizer_row_count; i++) {
-        strbuf_printf(&list, "%s%s", i ? " " : "", pretokenizer_rows[i].name);
-    }
-    gguf_value_error(file, value, err, "pre-tokeniser \"%.*s\" is not supported; known are: %s",
-                     (int)min_u64(name.len, 64), name.ptr, text);
+    gguf_value_error(file, value, err,
+                     "pre-tokeniser \"%.*s\" is none of the %u that are known; --tokenizer names a "
+                     "tokenizer.json to use instead",
+                     (int)min_u64(name.len, 64), name.ptr, pretokenizer_row_count);
     err->code = ERR_UNSUPPORTED;
     return false;
 }
