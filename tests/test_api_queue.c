@@ -58,6 +58,8 @@ TEST(api_queue_first_come_first_served) {
     CHECK_INT_EQ(429, a.status);
     CHECK_STR_EQ("1", answer_header(&a, "Retry-After"));
     CHECK_STR_EQ("rate_limit_error", json_text_at(json_root(a.body), "error.type"));
+    CHECK_STR_EQ("1 job runs and 3 wait, which are all that may (--max-jobs, --max-queued)",
+                 json_text_at(json_root(a.body), "error.message"));
     a = ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"p\"}");
     CHECK_INT_EQ(503, a.status);
     CHECK_STR_EQ("BUSY", json_text_at(json_root(a.body), "error.code"));

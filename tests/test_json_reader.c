@@ -401,6 +401,7 @@ TEST(json_reader_limits_depth) {
     memset(deep, '[', sizeof deep);
     CHECK(!parses((Str){deep, sizeof deep}, &default_limits, &err));
     CHECK_U64_EQ(JSON_DEPTH_MAX, err.position);
+    CHECK_STR_EQ("invalid JSON at byte 64: nested more than 64 deep", err.message);
     for (size_t i = 0; i + 5 <= sizeof deep; i += 5)
         memcpy(deep + i, "{\"a\":", 5);
     CHECK(!parses((Str){deep, sizeof deep}, &default_limits, &err));

@@ -435,6 +435,8 @@ static const struct {
     {"{\"enum\":[1,-1e-5000000]}", "#/enum/1: a number of more than 400 digits"},
     {"{\"items\":{\"enum\":[[1],{\"a\":[1e-500]}]}}", "#/items/enum/1/a/0: a number of more than 400 digits"},
     {"{\"items\":3}", "#/items: a number where a schema should be"},
+    {"{\"anyOf\":[]}", "#/anyOf: an empty list where schemas should be"},
+    {"{\"allOf\":{}}", "#/allOf: not a list of schemas, found an object"},
     {"{\"$ref\":\"other.json\"}", "#/$ref: refers to another document, \"other.json\""},
     {"{\"$ref\":\"#/$defs/no\"}", "#/$ref: refers to nothing in this document"},
     {"{\"$ref\":\"#\"}", "#: refers to itself with nothing between"},

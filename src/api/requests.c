@@ -180,8 +180,8 @@ static bool refuse_busy(const Api *api, const ApiRequest *r, uint32_t n, Error *
     }
     if (r->dialect->queues && n_waiting)
         return error_set(err, ERR_BUSY,
-                         "%u job%s run and %u wait%s, which are all that may (--max-jobs, --max-queued)",
-                         n_slots, plural_s(n_slots), n_waiting, n_waiting == 1 ? "s" : "");
+                         "%u job%s and %u wait%s, which are all that may (--max-jobs, --max-queued)", n_slots,
+                         n_slots == 1 ? " runs" : "s run", n_waiting, n_waiting == 1 ? "s" : "");
     if (n_slots == 1) return error_set(err, ERR_BUSY, "the only job slot is taken");
     return error_set(err, ERR_BUSY, "all %u job slots are taken", n_slots);
 }

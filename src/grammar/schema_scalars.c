@@ -386,8 +386,9 @@ static bool and_parts(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         const JsonNode *list = json_get(schema, str_from_c(lists[i].keyword));
         if (!list) continue;
-        if (list->type != JSON_ARRAY || list->length == 0)
-            return schema_refuse_found(r, list, "not a list of schemas");
+        if (list->type != JSON_ARRAY) return schema_refuse_found(r, list, "not a list of schemas");
+        if (list->length == 0)
+            return schema_refuse(r, list, ERR_INVALID_REQUEST, "an empty list where schemas should be");
         if (!lists[i].add(r, list, set)) return false;
     }
     const JsonNode *not = json_get(schema, STR("not")), *condition = json_get(schema, STR("if"));

@@ -347,7 +347,8 @@ static bool json_parse_key(JsonReader *r) {
 // '[' or '{', and the first key of an object. *is_open is false when the container is empty and complete.
 static bool json_open_container(JsonReader *r, bool *is_open) {
     bool is_object = *r->at == '{';
-    if (r->depth == JSON_DEPTH_MAX) return json_fail(r, "nested too deeply");
+    static_assert(JSON_DEPTH_MAX == 64, "the message says it");
+    if (r->depth == JSON_DEPTH_MAX) return json_fail(r, "nested more than 64 deep");
     uint32_t index = r->count;
     if (!json_add_node(r, is_object ? JSON_OBJECT : JSON_ARRAY, r->at)) return false;
     r->at++;
