@@ -181,8 +181,12 @@ static const Row ERROR_ROWS[] = {
      .message = "llama.attention.layer_norm_rms_epsilon is 2; expected 0 to 1"},
     {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
      .message =
-         "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn, "
-         "longrope"},
+         "key \"llama.rope.scaling.type\": RoPE scaling \"su\" is not supported; supported: none, linear, "
+         "yarn, longrope"},
+    {"a long name of a rope scaling", "llama", .key = "rope.scaling.type",
+     .text = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz",
+     .message = "RoPE scaling \"abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuv...\" is not supported; "
+                "supported: none, linear, yarn, longrope"},
     {"experts", "qwen2", .key = "expert_count", .value = 8,
      .message = "key \"qwen2.expert_count\": mixtures of experts of architecture qwen2 are not supported"},
     {"capped logits", "llama", .key = "final_logit_softcapping", .value = 30,

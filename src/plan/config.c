@@ -119,9 +119,14 @@ static bool read_rope_scaling(const ConfigReader *r, Str name, uint32_t *out) {
         *out = i;
         return true;
     }
-    return error_set(r->err, ERR_UNSUPPORTED,
-                     "%s: RoPE scaling \"%.*s\" is not supported; supported: none, linear, yarn, longrope",
-                     name.ptr, STR_ARG(type));
+    const GgufValue *value = gguf_find_value(r->file, name);
+    char text[64];
+    StrBuf shown = STRBUF(text);
+    gguf_put_value(value, &shown);
+    gguf_value_error(r->file, value, r->err,
+                     "RoPE scaling %s is not supported; supported: none, linear, yarn, longrope", text);
+    r->err->code = ERR_UNSUPPORTED;
+    return false;
 }
 
 static bool read_bool(const ConfigReader *r, Str name, uint32_t *out) {
