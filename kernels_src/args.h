@@ -152,7 +152,8 @@ typedef struct {
     unsigned reserved;
 } SlotState;
 
-enum { DRAW_ADJUSTED = 1, DRAW_SAMPLED = 2, DRAW_LOGPROBS = 4 };
+// DRAW_UNCUT: sampled of all logits that the mask allows; there is no top-k, top-p or min-p.
+enum { DRAW_ADJUSTED = 1, DRAW_SAMPLED = 2, DRAW_LOGPROBS = 4, DRAW_UNCUT = 8 };
 
 // A rotary embedding's table (rope.cuh).
 typedef struct {
@@ -403,7 +404,7 @@ enum {
 };
 
 // What the blocks of draw_rank, draw_sample and draw_logprobs tell each other of one row. Zeros between
-// stages (draw_rank and draw_sample are one) but for `candidates` and `chunk_mass`.
+// stages (draw_rank and draw_sample are one) but for `candidates` and what chunks have.
 typedef struct {
     unsigned arrived; // blocks
     unsigned n_candidates;
@@ -411,6 +412,7 @@ typedef struct {
     unsigned count[DRAW_BINS];
     unsigned long long mass[DRAW_BINS];
     unsigned long long chunk_mass[DRAW_CHUNKS];
+    float chunk_best[DRAW_CHUNKS]; // DRAW_UNCUT
     unsigned long long candidates[DRAW_CANDIDATES];
 } DrawScratch;
 

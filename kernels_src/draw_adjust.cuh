@@ -11,9 +11,9 @@
 // repetition penalty (SlotState has 1): it is taken off here, after the bias. A greedy draw needs best alone,
 // so v of its rows is not written.
 //
-// A row with a mask and nothing else needs best alone, too: the draw takes the head's logits, after the
-// repetition penalty, and looks at the mask itself. If the best token of all is allowed, best is the head's,
-// without those that are not allowed, and no logit is read.
+// A row with a mask and nothing else needs best alone, too, and nothing where its draw is DRAW_UNCUT: the
+// draw takes the head's logits, after the repetition penalty, and looks at the mask itself. If the best token
+// of all is allowed, best is the head's, without those that are not allowed, and no logit is read.
 //
 // Logits that are not allowed are not read, so a narrow mask costs little. Whether one of them is NaN or
 // infinite, which spoils the row all the same, the head's bests say.
@@ -25,7 +25,8 @@
 #endif
 
 enum : u32 {
-    ADJUST_LOADS = 8, // of a lane under way at once
+    ADJUST_LOADS = 8,  // of a lane under way at once
+    MASKED_LOADS = 16, // where there is only a mask
     // Shared memory: the list of biases.
     ADJUST_SHARED_BYTES = ROUND_UP(SAMPLE_BIAS_MAX * sizeof(SampleBias), 16),
 };
@@ -60,7 +61,7 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
         end = (u32)((u64)N_VOCAB * (part + 1) / HEAD_BLOCKS);
     // What of the list is for this part's tokens: mostly nothing.
     u32 from = bias_at(list, 0, rules->n_bias, first), to = bias_at(list, from, rules->n_bias, end);
-    LogitRules repetition = {rules->repetition_penalty, 0, slot->seen};
+    LogitRules repetition = logit_rules(rules->repetition_penalty, slot->seen);
     const u16 *counts = slot->counts;
     const u32 *mask = slot->mask;
     bool is_written = (slot->draws & DRAW_SAMPLED) != 0;
@@ -109,31 +110,41 @@ DEVICE bool take_bests(const DrawArgs &a, u32 index, u32 block, const u32 *mask)
 }
 
 // Part `part` of a row with a mask and nothing else, whose best logit is not allowed: by a warp, a word of
-// the mask (32 tokens) a lane. Where eight words allow nothing, no logit is asked for.
+// the mask (32 tokens) a lane, all asked for at once. Where 16 words allow nothing, no logit is asked for.
 DEVICE void masked_part(const DrawArgs &a, const SlotState *slot, u32 index, u32 part) {
-    enum : u32 { WORDS = CEIL_DIV(N_VOCAB, (u32)WARP), GROUP = (1u << ADJUST_LOADS) - 1 };
+    enum : u32 {
+        WORDS = CEIL_DIV(N_VOCAB, (u32)WARP),
+        OWN = CEIL_DIV(CEIL_DIV(WORDS, (u32)HEAD_BLOCKS), (u32)WARP), // of a lane
+        GROUP = (1u << MASKED_LOADS) - 1,
+    };
     u32 first = WORDS * part / HEAD_BLOCKS, end = WORDS * (part + 1) / HEAD_BLOCKS;
-    LogitRules repetition = {slot->repetition_penalty, 0, slot->seen};
-    const u32 *mask = slot->mask;
+    LogitRules repetition = logit_rules(slot->repetition_penalty, slot->seen);
     const float *in = a.logits + (u64)index * N_VOCAB;
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
-#pragma unroll 1
-    for (u32 at = first; at < end; at += WARP) {
-        u32 own = at + lane_index() < end ? mask[at + lane_index()] : 0, any = ballot_lanes(own != 0);
-#pragma unroll 1
-        for (u32 group = 0; group < WARP; group += ADJUST_LOADS) {
-            if ((any >> group & GROUP) == 0) continue;
-            float v[ADJUST_LOADS];
+    u32 own[OWN];
 #pragma unroll
-            for (u32 k = 0; k < ADJUST_LOADS; k++) {
-                u32 i = (at + group + k) * WARP + lane_index(), word = shuffle(own, group + k);
-                v[k] = i < N_VOCAB && (word >> lane_index() & 1u) ? load_shared_data(in + i) : -INFINITY_F32;
-            }
+    for (u32 i = 0; i < OWN; i++) {
+        u32 at = first + i * WARP + lane_index();
+        own[i] = at < end ? slot->mask[at] : 0;
+    }
+#pragma unroll 1
+    for (u32 group = 0; group < OWN * WARP; group += MASKED_LOADS) {
+        u32 words = own[0], token = (first + group) * WARP + lane_index();
 #pragma unroll
-            for (u32 k = 0; k < ADJUST_LOADS; k++) {
-                u32 i = (at + group + k) * WARP + lane_index();
-                if (v[k] > -INFINITY_F32) best_take(&best, penalise_logit(repetition, i, v[k]), (i32)i);
-            }
+        for (u32 i = 1; i < OWN; i++)
+            words = group / WARP == i ? own[i] : words;
+        if ((ballot_lanes(words != 0) >> group % WARP & GROUP) == 0) continue;
+        float v[MASKED_LOADS];
+#pragma unroll
+        for (u32 k = 0; k < MASKED_LOADS; k++) {
+            u32 word = shuffle(words, group % WARP + k), t = token + k * WARP;
+            bool is_asked = t < N_VOCAB && (word >> lane_index() & 1u);
+            v[k] = is_asked ? load_shared_data(in + t) : -INFINITY_F32;
+        }
+#pragma unroll
+        for (u32 k = 0; k < MASKED_LOADS; k++) {
+            u32 t = token + k * WARP;
+            if (v[k] > -INFINITY_F32) best_take(&best, penalise_logit(repetition, t, v[k]), (i32)t);
         }
     }
     best_of_warp(&best);
@@ -142,6 +153,7 @@ DEVICE void masked_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
 
 DEVICE void draw_adjust_run(const DrawArgs &a, u32 index, u32 block, u8 *shared) {
     const BatchRow *row = draw_row(a, index, DRAW_ADJUSTED, DRAW_ADJUSTED);
+    stage_wait();
     if (row == 0) return;
     const SlotState *slot = a.slots + row->slot;
     u32 first = block * WARPS + warp_index(), step = ADJUST_BLOCKS * WARPS;
@@ -161,8 +173,7 @@ DEVICE void draw_adjust_run(const DrawArgs &a, u32 index, u32 block, u8 *shared)
 
 EXPORTED StageInfo draw_adjust_info = {THREADS, {ADJUST_BLOCKS, MAX_ROWS}, ADJUST_SHARED_BYTES};
 
-KERNEL(THREADS, 1) draw_adjust(DrawArgs a) {
+KERNEL(THREADS, 2) draw_adjust(DrawArgs a) {
     stage_launch_next();
-    stage_wait();
     draw_adjust_run(a, block_index_y(), block_index(), shared_memory());
 }

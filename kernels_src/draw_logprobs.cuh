@@ -42,6 +42,7 @@ DEVICE bool logprobs_begin(const DrawArgs &a, u32 index, BatchRow *row, u8 *shar
           a.best + (u64)index * HEAD_BLOCKS,
           a.scratch + index,
           {1, 1, 0},
+          1,
           0,
           0,
           MIN(slot->rules->n_logprobs, (u32)N_VOCAB),
@@ -129,9 +130,14 @@ DEVICE void draw_logprobs_run(const DrawArgs &a, u32 index, u32 block, u8 *share
     count_candidates(n);
     for_logits(
         d, chunks_before(block, LOGPROBS_BLOCKS), chunks_before(block + 1, LOGPROBS_BLOCKS),
-        [&](u32 token, float v) {
-            sum += draw_weight(d, v);
-            if (key_of(v) >= bound) take_candidate(FOUND_AT, token, v);
+        [&](u32 token, const float(&v)[LANE_LOADS]) {
+            u32 which = 0;
+#pragma unroll
+            for (u32 i = 0; i < LANE_LOADS; i++) {
+                sum += draw_weight(d, v[i]);
+                which |= (u32)(token + i * WARP < N_VOCAB && key_of(v[i]) >= bound) << i;
+            }
+            take_candidates(d, FOUND_AT, which, token);
         },
         [&](u32 chunk) { give_chunk(d, chunk, &sum); });
     give_candidates(d, shared, n);

@@ -9,15 +9,18 @@
 
 DEVICE void draw_rank_run(const DrawArgs &a, u32 index, u32 block, u8 *shared) {
     Draw d;
-    if (!draw_begin(a, index, &d) || d.kind != DRAWS_RANKED) return;
+    bool is_mine = draw_find(a, index, &d);
+    stage_wait();
+    if (!is_mine || d.kind != DRAWS_RANKED) return;
+    draw_begin(&d);
+    if (d.kind != DRAWS_RANKED) return;
     add_to_histogram(d, shared, chunks_before(block, DRAW_BLOCKS), chunks_before(block + 1, DRAW_BLOCKS),
                      [&](u32, float v) { return distance_bin(d, v); });
 }
 
 EXPORTED StageInfo draw_rank_info = {THREADS, {DRAW_BLOCKS, MAX_ROWS}, HISTOGRAM_BYTES};
 
-KERNEL(THREADS, 1) draw_rank(DrawArgs a) {
+KERNEL(THREADS, 2) draw_rank(DrawArgs a) {
     stage_launch_next();
-    stage_wait();
     draw_rank_run(a, block_index_y(), block_index(), shared_memory());
 }

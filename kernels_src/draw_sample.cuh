@@ -7,7 +7,8 @@
 // what may be the last that is kept becomes a candidate. The block that comes last ranks the candidates,
 // finds the last one kept, draws among the chunks and then within the chunk.
 //
-//     DRAWS_ANY     all logits are kept for sure
+//     DRAWS_ANY     all logits are kept; no best is needed before, so none of draw_adjust
+//     DRAWS_LIKELY  all logits of enough weight are kept for sure
 //     DRAWS_FEW     candidates are those that reach the top_k-th of the bests of the head's blocks
 //     DRAWS_RANKED  candidates are those in the bins of draw_rank where top-k and top-p may end; the bins
 //                   before are kept for sure
@@ -74,29 +75,71 @@ DEVICE void cut_of_bins(const Draw &d, u8 *shared, Cut *cut) {
 
 // ---- a block's part ----
 
-// DRAWS_FEW: keys from `bound` on are candidates. DRAWS_RANKED: those in some bins. DRAWS_ANY: none, since
-// all are in bin 0, which is kept for sure. (One copy of the loop for all, since it takes long to compile.)
-DEVICE void choose(const Draw &d, const Cut &c, u32 bound, u32 first, u32 end) {
-    bool by_key = d.kind == DRAWS_FEW;
+// From which distance from the best on, in bins, a bin's logits are; infinity where there is no such bin, and
+// behind the last one, which has no end.
+DEVICE float bin_begin(u32 bin) {
+    return bin < DRAW_BINS ? (float)bin : INFINITY_F32;
+}
+
+// DRAWS_ANY: a chunk's sum is by the best of the chunk, which is left with it. A sum of what was read before
+// a better one is rescaled, always at the same places. Where a mask allows nothing, no weight is worked out.
+DEVICE void sum_all(const Draw &d, u32 first, u32 end) {
+    float best = -INFINITY_F32;
     u64 sum = 0;
     for_logits(
         d, first, end,
-        [&](u32 token, float v) {
-            bool is_candidate = key_of(v) >= bound;
-            if (!by_key) {
-                u32 bin = distance_bin(d, v);
-                bool is_sure = bin < c.sure;
-                is_candidate = !is_sure && (bin == c.k_bin || (bin >= c.p_first && bin <= c.p_last));
-                if (!is_sure && !is_candidate) return;
-                u64 weight = draw_weight(d, v);
-                if (is_sure && weight >= d.least) sum += weight;
-                is_candidate = is_candidate && weight > 0;
+        [&](u32, const float(&v)[LANE_LOADS]) {
+            float most = v[0];
+#pragma unroll
+            for (u32 i = 1; i < LANE_LOADS; i++)
+                most = max_f32(most, v[i]);
+            most = warp_max(most);
+            if (most == -INFINITY_F32) return;
+            if (most > best) {
+                if (sum > 0) sum = rescaled(sum, factor_of_best(best, most));
+                best = most;
             }
-            if (is_candidate) take_candidate(FOUND_AT, token, v);
+#pragma unroll
+            for (u32 i = 0; i < LANE_LOADS; i++)
+                sum += weight_by(best, v[i]);
         },
         [&](u32 chunk) {
-            if (!by_key) give_chunk(d, chunk, &sum);
+            give_chunk(d, chunk, &sum);
+            if (lane_index() == 0) d.scratch->chunk_best[chunk] = best;
+            best = -INFINITY_F32;
         });
+}
+
+// DRAWS_FEW: logits from `bound` on are candidates, and no weight is worked out. DRAWS_RANKED: those in some
+// bins. DRAWS_LIKELY: none, since all are in bins that are kept for sure. No branch but for candidates: about
+// 35 instructions a logit, where one with a branch for each case had 105.
+DEVICE void choose(const Draw &d, const Cut &c, float bound, u32 first, u32 end) {
+    float sure = bin_begin(c.sure), k_begin = bin_begin(c.k_bin), k_end = bin_begin(c.k_bin + 1),
+          p_begin = bin_begin(c.p_first), p_end = bin_begin(c.p_last + 1);
+    u64 sum = 0;
+    for_logits(
+        d, first, end,
+        [&](u32 token, const float(&v)[LANE_LOADS]) {
+            u32 which = 0;
+            if (d.kind == DRAWS_FEW) {
+#pragma unroll
+                for (u32 i = 0; i < LANE_LOADS; i++)
+                    which |= (u32)(v[i] >= bound) << i;
+            } else {
+#pragma unroll
+                for (u32 i = 0; i < LANE_LOADS; i++) {
+                    float at = (d.best - v[i]) * d.bin_scale; // distance_bin
+                    bool is_sure = at < sure;
+                    u64 weight = draw_weight(d, v[i]);
+                    bool is_candidate = !is_sure && weight > 0 &&
+                                        ((at >= k_begin && at < k_end) || (at >= p_begin && at < p_end));
+                    sum += is_sure && weight >= d.least ? weight : 0;
+                    which |= (u32)is_candidate << i;
+                }
+            }
+            take_candidates(d, FOUND_AT, which, token);
+        },
+        [&](u32 chunk) { give_chunk(d, chunk, &sum); });
 }
 
 // ---- the last block: which rank is the last that is kept ----
@@ -245,25 +288,61 @@ DEVICE u64 sum_kept(const Draw &d, const Cut &c, u8 *shared, u32 n) {
     return last;
 }
 
-// Within the chunk that holds `target`: the masses before it add up to `reached`.
-DEVICE void draw_in_chunk(const Draw &d, u32 chunk, u64 last, u64 reached, u64 target) {
+// What a chunk's weights are by, and what makes them the row's.
+struct ChunkUnits {
+    float best;
+    u64 factor;
+};
+DEVICE ChunkUnits units_of_chunk(const Draw &d, u32 chunk) {
+    if (d.kind != DRAWS_ANY) return {d.best, 1ull << 63};
+    float best = load_shared_data(&d.scratch->chunk_best[chunk]);
+    return {best, factor_of_best(best, d.best)};
+}
+
+// Within the chunk that holds the mass `target`, counted from the chunk's first token on.
+DEVICE void draw_in_chunk(const Draw &d, u32 chunk, u64 last, u64 target) {
+    ChunkUnits units = units_of_chunk(d, chunk);
+    u64 reached = 0;
     for (u32 from = 0; from < CHUNK; from += THREADS) {
         u32 at = from + thread_index(), token = chunk * CHUNK + at;
         u64 weight = 0;
         if (at < CHUNK && token < N_VOCAB) {
             float v = draw_logit(d, token, load_logit(d, token));
-            weight = draw_weight(d, v);
+            weight = weight_by(units.best, v);
             if (rank_of(v, token) < last || weight < d.least) weight = 0;
         }
         Scan scan = block_scan(SCAN_AT, weight);
         u64 before = reached + scan.before;
-        if (before <= target && target < before + weight)
+        if (rescaled(before, units.factor) <= target && target < rescaled(before + weight, units.factor))
             draw_advance(draw_target(d.row, d.slot), (i32)token);
         reached += scan.all;
     }
 }
 
-DEVICE void draw_end(const Draw &d, const Cut &c, u8 *shared) {
+// DRAWS_ANY: the best of the chunks', to d->best, and the chunks' masses by it, to SUMS_AT. False: the row
+// cannot be drawn from; the head's bests say whether a logit is NaN or infinite.
+DEVICE bool gather_chunks(Draw *d, u8 *shared) {
+    u64 *sums = (u64 *)(shared + SUMS_AT);
+    float *warps = (float *)(shared + SCAN_AT), most = -INFINITY_F32;
+#pragma unroll 1
+    for (u32 i = thread_index(); i < N_CHUNKS; i += THREADS)
+        most = max_f32(most, load_shared_data(&d->scratch->chunk_best[i]));
+    draw_begin(d); // its loads go along with these
+    most = warp_max(most);
+    if (lane_index() == 0) warps[warp_index()] = most;
+    block_sync();
+    d->best = warp_max(lane_index() < WARPS ? warps[lane_index()] : -INFINITY_F32);
+    if (d->best_token < 0 || !is_number(d->best)) return false;
+    d->kind = DRAWS_ANY;
+#pragma unroll 1
+    for (u32 i = thread_index(); i < N_CHUNKS; i += THREADS) {
+        u64 mass = load_shared_data(&d->scratch->chunk_mass[i]);
+        sums[i] = mass > 0 ? rescaled(mass, units_of_chunk(*d, i).factor) : 0;
+    }
+    return true;
+}
+
+DEVICE void draw_end(Draw &d, const Cut &c, u8 *shared) {
     struct Place {
         u64 reached;
         u32 chunk;
@@ -271,8 +350,17 @@ DEVICE void draw_end(const Draw &d, const Cut &c, u8 *shared) {
     Place *place = (Place *)(shared + FOUND_AT);
     const u64 *sums = (const u64 *)(shared + SUMS_AT);
     u64 random = philox_word(d.slot->seed, d.slot->step) >> 8; // 24 bits, as rng_uniform_f32
-    u32 n = load_shared_data(&d.scratch->n_candidates);
-    u64 last = sum_kept(d, c, shared, n), mass = 0;
+    u32 n = 0;
+    u64 last = 0, mass = 0;
+    if (d.kind == DRAWS_ANY) {
+        bool can_draw = gather_chunks(&d, shared);
+        if (!can_draw && thread_index() == 0)
+            draw_advance(draw_target(d.row, d.slot), d.mask != 0 ? -1 : d.best_token);
+        if (!can_draw) return;
+    } else {
+        n = load_shared_data(&d.scratch->n_candidates);
+        last = sum_kept(d, c, shared, n);
+    }
     block_sync();
     u32 first = thread_index() * CHUNKS_PER_THREAD, end = MIN(first + CHUNKS_PER_THREAD, N_CHUNKS);
 #pragma unroll 1
@@ -288,34 +376,42 @@ DEVICE void draw_end(const Draw &d, const Cut &c, u8 *shared) {
     }
     block_sync();
     Place p = *place;
-    draw_in_chunk(d, p.chunk, last, p.reached, target);
+    draw_in_chunk(d, p.chunk, last, target - p.reached);
     if (thread_index() == 0) d.scratch->n_candidates = 0;
     if (d.kind == DRAWS_RANKED || n > CANDIDATES_MAX) clear_histogram(d);
 }
 
 DEVICE void draw_sample_run(const DrawArgs &a, u32 index, u32 block, u8 *shared) {
     Draw d;
-    if (!draw_begin(a, index, &d)) return;
-    if (d.kind == DRAWS_BEST) {
-        if (block == 0 && thread_index() == 0) draw_advance(draw_target(d.row, d.slot), d.best_token);
-        return;
-    }
+    bool is_mine = draw_find(a, index, &d);
+    stage_wait();
+    if (!is_mine) return;
     u32 first = chunks_before(block, DRAW_BLOCKS), end = chunks_before(block + 1, DRAW_BLOCKS);
+    u32 *n = (u32 *)(shared + FOUND_AT);
     Cut *c = (Cut *)(shared + CUT_AT);
-    // DRAWS_ANY: none is a candidate. DRAWS_FEW: all candidates are ranked, from the best on.
-    u32 none = d.kind == DRAWS_ANY ? DRAW_BINS : 0;
-    if (thread_index() == 0) *c = {none, none, none, none, 0, 0, 0, 0};
-    if (d.kind == DRAWS_RANKED) cut_of_bins(d, shared, c);
-    u32 *n = (u32 *)(shared + FOUND_AT), bound = 0;
-    if (d.kind == DRAWS_FEW) {
-        keys_of_bests(d, shared);
-        bound = bound_of_keys(shared, (u32 *)(shared + BOUND_AT), HEAD_BLOCKS, d.top_k);
-        // (Where fewer than top_k are allowed, all others would be candidates.)
-        bound = MAX(bound, key_of(-INFINITY_F32) + 1);
+    if (d.kind == DRAWS_ANY) {
+        sum_all(d, first, end);
+    } else {
+        draw_begin(&d);
+        if (d.kind == DRAWS_BEST) {
+            if (block == 0 && thread_index() == 0) draw_advance(draw_target(d.row, d.slot), d.best_token);
+            return;
+        }
+        // DRAWS_LIKELY: none is a candidate. DRAWS_FEW: all candidates are ranked, from the best on.
+        u32 none = d.kind == DRAWS_LIKELY ? DRAW_BINS : 0;
+        if (thread_index() == 0) *c = {none, none, none, none, 0, 0, 0, 0};
+        if (d.kind == DRAWS_RANKED) cut_of_bins(d, shared, c);
+        float bound = 0;
+        if (d.kind == DRAWS_FEW) {
+            keys_of_bests(d, shared);
+            u32 key = bound_of_keys(shared, (u32 *)(shared + BOUND_AT), HEAD_BLOCKS, d.top_k);
+            // (Where fewer than top_k are allowed, all others would be candidates.)
+            bound = logit_of_key(MAX(key, key_of(-INFINITY_F32) + 1));
+        }
+        count_candidates(n);
+        choose(d, *c, bound, first, end);
+        give_candidates(d, shared, n);
     }
-    count_candidates(n);
-    choose(d, *c, bound, first, end);
-    give_candidates(d, shared, n);
     if (is_last_block(&d.scratch->arrived, n)) draw_end(d, *c, shared);
 }
 
@@ -323,6 +419,5 @@ EXPORTED StageInfo draw_sample_info = {THREADS, {DRAW_BLOCKS, MAX_ROWS}, DRAW_SH
 
 KERNEL(THREADS, 2) draw_sample(DrawArgs a) {
     stage_launch_next();
-    stage_wait();
     draw_sample_run(a, block_index_y(), block_index(), shared_memory());
 }

@@ -2,10 +2,11 @@
 // next. (sampler_draw of src/backend/sampler.c.)
 //
 // A logit's weight is e^(logit - best) after penalty and temperature, an integer in units of 2^-40. So sums
-// come out the same in any order, in any number of blocks. A logit and its token are one number, their rank:
-// the larger rank comes first, and no two are equal. What top-k and top-p keep is a beginning of the ranking,
-// described by its last rank. A logit whose weight is 0 is never drawn; whether it is kept makes no
-// difference.
+// come out the same in any order, in any number of blocks. (Where all logits may be drawn, a weight is by the
+// best of its chunk, and the chunk's sum by the best of all: then logits are read once.) A logit and its
+// token are one number, their rank: the larger rank comes first, and no two are equal. What top-k and top-p
+// keep is a beginning of the ranking, described by its last rank. A logit whose weight is 0 is never drawn;
+// whether it is kept makes no difference.
 //
 // Needs logits.cuh. Defines: HEAD_BLOCKS (parts of HeadBest a row); N_VOCAB but for greedy draws; WARPS.
 #ifndef HEAD_BLOCKS
@@ -79,8 +80,9 @@ enum : u32 {
 };
 
 enum DrawKind : u32 {
-    DRAWS_BEST,   // greedy, so cold that only the best has weight, or nothing can be drawn
+    DRAWS_BEST,   // so cold that only the best has weight, or nothing can be drawn
     DRAWS_ANY,    // of all logits
+    DRAWS_LIKELY, // of what min-p alone leaves
     DRAWS_FEW,    // of the top_k best, which are no more than HEAD_BLOCKS
     DRAWS_RANKED, // of what other top-k and top-p leave
 };
@@ -95,6 +97,7 @@ struct Draw {
     const HeadBest *bests;
     DrawScratch *scratch;
     LogitRules rules;
+    float colder; // what logits are multiplied with: 1 / temperature
     i32 best_token;
     float best; // after penalty and temperature
     u32 top_k;  // 0: none
@@ -116,50 +119,63 @@ DEVICE float scale_of_bins(const Draw &d) {
         float other = shuffle_xor(lowest, m);
         lowest = other < lowest ? other : lowest;
     }
-    float span = 8.0f * (d.best - divide_f32(lowest, d.rules.temperature));
+    float span = 8.0f * (d.best - lowest * d.colder);
     return divide_f32((float)(DRAW_BINS - 1), span > 0 && span < 32 ? max_f32(span, 1e-30f) : 32.0f);
 }
 
-// False: the row is for another stage. The whole block calls it, or whole warps.
-DEVICE bool draw_begin(const DrawArgs &a, u32 index, Draw *d) {
+// What no stage of the step writes before the draws: read before stage_wait, since these loads wait for each
+// other. False: the row is for another stage.
+DEVICE bool draw_find(const DrawArgs &a, u32 index, Draw *d) {
     BatchRow *row = draw_row(a, index, DRAW_SAMPLED, DRAW_SAMPLED);
     if (row == 0) return false;
     SlotState *slot = a.slots + row->slot;
     d->row = row;
     d->slot = slot;
-    bool is_adjusted = (slot->draws & DRAW_ADJUSTED) != 0, is_masked = is_adjusted && is_masked_alone(slot);
-    d->logits = (is_adjusted && !is_masked ? a.adjusted : a.logits) + (u64)index * N_VOCAB;
-    d->mask = is_masked ? slot->mask : 0;
+    bool is_adjusted = (slot->draws & DRAW_ADJUSTED) != 0, takes_mask = is_masked_alone(slot);
+    d->logits = (is_adjusted && !takes_mask ? a.adjusted : a.logits) + (u64)index * N_VOCAB;
+    d->mask = takes_mask ? slot->mask : 0;
     d->bests = draw_best(a, index, slot->draws);
     d->scratch = a.scratch + index;
-    d->rules = {slot->repetition_penalty, slot->temperature, slot->seen};
-    HeadBest best = best_of_blocks<HEAD_BLOCKS>(d->bests);
-    d->best_token = best.token;
-    d->best = d->rules.temperature > 0 ? divide_f32(best.value, d->rules.temperature) : best.value;
+    d->rules = logit_rules(slot->repetition_penalty, slot->seen);
+    d->colder = divide_f32(1, slot->temperature);
     d->top_k = slot->top_k < N_VOCAB ? slot->top_k : 0;
     d->top_p = slot->top_p;
     d->least = (u64)(slot->min_p * 1099511627776.0f); // 2^40
-    d->kind = best.token < 0 || d->rules.temperature == 0 || !is_number(d->best) ? DRAWS_BEST
-              : d->top_k > 0 && d->top_k <= HEAD_BLOCKS                          ? DRAWS_FEW
-              : d->top_k > 0 || d->top_p < 1.0f                                  ? DRAWS_RANKED
-                                                                                 : DRAWS_ANY;
-    d->bin_scale = d->kind == DRAWS_RANKED ? scale_of_bins(*d) : 0;
+    d->kind = slot->draws & DRAW_UNCUT                  ? DRAWS_ANY
+              : d->top_k > 0 && d->top_k <= HEAD_BLOCKS ? DRAWS_FEW
+              : d->top_k > 0 || d->top_p < 1.0f         ? DRAWS_RANKED
+                                                        : DRAWS_LIKELY;
     return true;
 }
 
-// Seen tokens are few.
-DEVICE_CALLED float penalised_seldom(float logit, float penalty) {
-    return penalised(logit, penalty);
+// The best one, by the whole block or by whole warps. A mask that draw_adjust has not looked at (DRAWS_ANY)
+// may forbid it.
+DEVICE void draw_begin(Draw *d) {
+    HeadBest best = best_of_blocks<HEAD_BLOCKS>(d->bests);
+    d->best_token = best.token;
+    d->best = best.value * d->colder;
+    if (best.token < 0 || !is_number(d->best)) d->kind = DRAWS_BEST;
+    d->bin_scale = d->kind == DRAWS_RANKED ? scale_of_bins(*d) : 0;
 }
 
 // Penalty, then temperature.
 DEVICE float draw_logit(const Draw &d, u32 token, float logit) {
-    float v = is_penalised(d.rules, token) ? penalised_seldom(logit, d.rules.penalty) : logit;
-    return d.rules.temperature != 1.0f ? divide_f32(v, d.rules.temperature) : v;
+    return penalise_logit(d.rules, token, logit) * d.colder;
 }
 
+DEVICE u64 weight_by(float best, float v) {
+    return (u64)(exp_f32(v - best) * 1099511627776.0f); // 2^40
+}
 DEVICE u64 draw_weight(const Draw &d, float v) {
-    return (u64)(exp_f32(v - d.best) * 1099511627776.0f); // 2^40
+    return weight_by(d.best, v);
+}
+
+// Weights by one best as those by another. `factor`: the first one's weight by the other, in units of 2^-63.
+DEVICE u64 rescaled(u64 weight, u64 factor) {
+    return multiply_high(weight << 1, factor);
+}
+DEVICE u64 factor_of_best(float best, float by) {
+    return (u64)(exp_f32(best - by) * 9223372036854775808.0f); // 2^63
 }
 
 DEVICE u64 rank_of(float v, u32 token) {
@@ -189,49 +205,49 @@ DEVICE float load_logit(const Draw &d, u32 token) {
     return is_allowed(d.mask, token) ? load_shared_data(d.logits + token) : -INFINITY_F32;
 }
 
-// The row's mask for `n` times 32 tokens from token `from` on, a multiple of 32: a word a lane.
-DEVICE u32 load_mask(const Draw &d, u32 from, u32 n) {
+// A row's set of tokens, from token `from` on, a multiple of 32: a word a lane.
+DEVICE u32 load_set(const u32 *set, u32 from) {
     u32 at = from / WARP + lane_index();
-    return d.mask != 0 && lane_index() < n && at < CEIL_DIV(N_VOCAB, (u32)WARP) ? d.mask[at] : ALL_LANES;
+    return at < CEIL_DIV(N_VOCAB, (u32)WARP) ? set[at] : 0;
+}
+// Whether the lane's token of the i-th 32 is in it.
+DEVICE bool is_in_set(u32 words, u32 i) {
+    return shuffle(words, i) >> lane_index() & 1u;
 }
 
-// Calls take(token, v) for each logit of chunks first … end - 1, v after penalty and temperature, a chunk a
-// warp; and done(chunk) after each chunk, in all lanes. A lane has `loads` logits under way at once, and
-// takes them in rounds of 4 or fewer: `take` is large, and is compiled as often as a round has logits. Logits
-// that a mask does not allow are loaded, too: so no load waits for the mask.
+// Calls take(token, v) for the logits of chunks first … end - 1, a chunk a warp: v[i], of `loads`, is the
+// logit of token + i WARP after penalty and temperature, or -infinity behind the chunk's end; and done(chunk)
+// after each chunk, in all lanes. Logits that a mask does not allow are loaded, too: so no load waits for the
+// mask.
 template <u32 loads = LANE_LOADS, class Take, class Done>
 DEVICE void for_logits(const Draw &d, u32 first, u32 end, Take take, Done done) {
-    constexpr u32 rounds = CEIL_DIV(loads, 4u), together = CEIL_DIV(loads, rounds);
 #pragma unroll 1
     for (u32 chunk = first + warp_index(); chunk < end; chunk += WARPS) {
         u32 chunk_end = MIN((u32)N_VOCAB, (chunk + 1) * CHUNK);
 #pragma unroll 1
         for (u32 from = chunk * CHUNK; from < chunk_end; from += loads * WARP) {
-            u32 token = from + lane_index(), limit = MIN(chunk_end, from + loads * WARP);
-            float v[rounds * together];
+            u32 token = from + lane_index();
+            float v[loads];
 #pragma unroll
-            for (u32 i = 0; i < rounds * together; i++) {
-                v[i] = token + i * WARP < limit ? load_shared_data(d.logits + token + i * WARP) : 0;
-            }
+            for (u32 i = 0; i < loads; i++)
+                v[i] = token + i * WARP < chunk_end ? load_shared_data(d.logits + token + i * WARP)
+                                                    : -INFINITY_F32;
             if (d.mask != 0) {
-                u32 words = load_mask(d, from, rounds * together);
+                u32 words = load_set(d.mask, from);
 #pragma unroll
-                for (u32 i = 0; i < rounds * together; i++) {
-                    if (!(shuffle(words, i) >> lane_index() & 1u)) v[i] = -INFINITY_F32;
-                }
+                for (u32 i = 0; i < loads; i++)
+                    v[i] = is_in_set(words, i) ? v[i] : -INFINITY_F32;
             }
-#pragma unroll 1
-            for (u32 round = 0; round < rounds; round++, token += together * WARP) {
+            if (d.rules.penalty != 1.0f) {
+                u32 words = load_set(d.rules.seen, from);
 #pragma unroll
-                for (u32 i = 0; i < together; i++) {
-                    u32 t = token + i * WARP;
-                    if (t < limit) take(t, draw_logit(d, t, v[i]));
-                }
-#pragma unroll
-                for (u32 i = 0; i + together < rounds * together; i++) { // registers have no index
-                    v[i] = v[i + together];
-                }
+                for (u32 i = 0; i < loads; i++)
+                    v[i] = is_in_set(words, i) ? penalised(d.rules, v[i]) : v[i];
             }
+#pragma unroll
+            for (u32 i = 0; i < loads; i++)
+                v[i] *= d.colder;
+            take(token, v);
         }
         done(chunk);
     }
@@ -293,14 +309,17 @@ DEVICE void add_to_histogram(const Draw &d, u8 *shared, u32 first, u32 end, Bin 
         block_sync();
         for_logits<loads>(
             d, from, MIN(from + HISTOGRAM_CHUNKS, end),
-            [&](u32 token, float v) {
-                u64 weight = draw_weight(d, v);
-                u32 b = bin(token, v);
-                if (weight == 0 || b >= DRAW_BINS) return;
-                atomic_add(&counts[b], 1u);
-                atomic_add(&low[b], (u32)weight & 0x3FFFu);
-                atomic_add(&middle[b], (u32)(weight >> 14) & 0x1FFFu);
-                atomic_add(&high[b], (u32)(weight >> 27));
+            [&](u32 token, const float(&v)[loads]) {
+#pragma unroll
+                for (u32 i = 0; i < loads; i++) {
+                    u64 weight = draw_weight(d, v[i]);
+                    u32 b = bin(token + i * WARP, v[i]);
+                    if (weight == 0 || b >= DRAW_BINS) continue;
+                    atomic_add(&counts[b], 1u);
+                    atomic_add(&low[b], (u32)weight & 0x3FFFu);
+                    atomic_add(&middle[b], (u32)(weight >> 14) & 0x1FFFu);
+                    atomic_add(&high[b], (u32)(weight >> 27));
+                }
             },
             [](u32) {});
         block_sync();
@@ -385,6 +404,12 @@ enum : u32 {
     CANDIDATES_BYTES = KEYS_AT + ROUND_UP(PARTS_MAX * 4, 16),
 };
 
+DEVICE float warp_max(float v) {
+    for (u32 m = 16; m > 0; m /= 2)
+        v = max_f32(v, shuffle_xor(v, m));
+    return v;
+}
+
 // Leaves the warp's sum as that of the chunk, and 0.
 DEVICE void give_chunk(const Draw &d, u32 chunk, u64 *sum) {
     u64 all = warp_sum(*sum);
@@ -411,8 +436,7 @@ DEVICE u32 bound_of_keys(u8 *shared, u32 *bound, u32 n_keys, u32 n) {
 DEVICE void keys_of_bests(const Draw &d, u8 *shared) {
     u32 *keys = (u32 *)(shared + KEYS_AT);
     for (u32 i = thread_index(); i < HEAD_BLOCKS; i += THREADS) {
-        float v = load_shared_data(&d.bests[i].value);
-        keys[i] = key_of(d.rules.temperature != 1.0f ? divide_f32(v, d.rules.temperature) : v);
+        keys[i] = key_of(load_shared_data(&d.bests[i].value) * d.colder);
     }
 }
 
@@ -436,11 +460,20 @@ DEVICE void count_candidates(u32 *n) {
     block_sync();
 }
 
-// *n is at n_at of the shared memory. Few logits are candidates.
+// *n is at n_at of the shared memory.
 DEVICE_CALLED void take_candidate(u32 n_at, u32 token, float v) {
     u8 *shared = shared_memory();
     u32 at = atomic_take((u32 *)(shared + n_at), 1);
     if (at < CANDIDATES_MAX) ((u64 *)(shared + CANDIDATES_AT))[at] = rank_of(v, token);
+}
+
+// Of what for_logits takes at once, the logits that are a bit of `which`: few, so they are read again.
+DEVICE void take_candidates(const Draw &d, u32 n_at, u32 which, u32 token) {
+#pragma unroll 1
+    for (; which != 0; which &= which - 1) {
+        u32 t = token + count_ones((which & (0u - which)) - 1) * WARP;
+        take_candidate(n_at, t, draw_logit(d, t, load_logit(d, t)));
+    }
 }
 
 // The largest first.

@@ -25,16 +25,10 @@ struct HeadBands {
     }
 };
 
-// The repetition penalty of a row: 1 for none.
-struct RowPenalty {
-    const u32 *seen;
-    float penalty;
-    u32 unused;
-};
 enum : u32 {
     BEST_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16),                       // [PRODUCT_WARPS][MAX_ROWS] HeadBest
-    PENALTY_AT = BEST_AT + PRODUCT_WARPS * MAX_ROWS * sizeof(HeadBest), // [MAX_ROWS] RowPenalty
-    HEAD_SHARED_BYTES = PENALTY_AT + MAX_ROWS * sizeof(RowPenalty),
+    PENALTY_AT = BEST_AT + PRODUCT_WARPS * MAX_ROWS * sizeof(HeadBest), // [MAX_ROWS] LogitRules
+    HEAD_SHARED_BYTES = PENALTY_AT + MAX_ROWS * sizeof(LogitRules),
 };
 
 struct HeadState {
@@ -45,11 +39,11 @@ struct HeadState {
 // The rows' penalties, and each warp's bests, none yet. Slots and their parameters are the host's, so this is
 // before stage_wait: three loads that wait for each other.
 DEVICE void head_begin(const ProductArgs &a, u8 *shared, u32 n_rows) {
-    RowPenalty *rows = (RowPenalty *)(shared + PENALTY_AT);
+    LogitRules *rows = (LogitRules *)(shared + PENALTY_AT);
     for (u32 i = thread_index(); i < n_rows; i += PRODUCT_WARPS * WARP) {
         u32 row = load_shared_data(a.logits_rows + i);
         const SlotState *slot = a.slots + load_shared_data(&a.rows[row].slot);
-        rows[i] = {slot->seen, load_shared_data(&slot->repetition_penalty), 0};
+        rows[i] = logit_rules(load_shared_data(&slot->repetition_penalty), slot->seen);
     }
     HeadBest *best = (HeadBest *)(shared + BEST_AT) + warp_index() * MAX_ROWS;
     for (u32 i = lane_index(); i < n_rows; i += WARP) {
@@ -66,7 +60,7 @@ DEVICE void head_prepare(const ProductArgs &a, u32 block, u8 *shared, HeadState 
 #ifdef PRODUCT_MANY
 // Whether some row has a penalty: the same in all lanes.
 DEVICE bool any_penalty(const u8 *shared, u32 n_rows) {
-    const RowPenalty *rows = (const RowPenalty *)(shared + PENALTY_AT);
+    const LogitRules *rows = (const LogitRules *)(shared + PENALTY_AT);
     bool any = false;
     for (u32 i = lane_index(); i < n_rows; i += WARP) {
         any = any || rows[i].penalty != 1.0f;
@@ -119,8 +113,7 @@ struct HeadFinish {
 
     DEVICE RowBest best_of(u32 row, u32 id, float v[2]) const {
         if (penalties) {
-            RowPenalty p = ((const RowPenalty *)(shared + PENALTY_AT))[row];
-            LogitRules rules = {p.penalty, 0, p.seen};
+            LogitRules rules = ((const LogitRules *)(shared + PENALTY_AT))[row];
 #pragma unroll
             for (u32 k = 0; k < 2; k++) {
                 if (id + k * 8 < N_VOCAB) v[k] = penalise_logit(rules, id + k * 8, v[k]);
@@ -174,15 +167,14 @@ struct HeadFinish {
 DEVICE void head_finish(const ProductArgs &a, u8 *shared, u32 unit, u32 first_row, u32 n_rows,
                         const float *sums) {
     HeadBest *best = (HeadBest *)(shared + BEST_AT) + warp_index() * MAX_ROWS;
-    const RowPenalty *rows = (const RowPenalty *)(shared + PENALTY_AT);
+    const LogitRules *penalties = (const LogitRules *)(shared + PENALTY_AT);
     u32 r = lane_index() % 4 * 4, id = unit * BAND_ROWS + r;
     for (u32 first = 0; first < n_rows; first += 8) {
         u32 i = first + lane_index() / 4;
         bool any = i < n_rows;
         HeadBest b = {-INFINITY_F32, -1, 0, 0};
         if (any) {
-            RowPenalty row = rows[first_row + i];
-            LogitRules rules = {row.penalty, 0, row.seen};
+            LogitRules rules = penalties[first_row + i];
             float *logits = a.out + (u64)(first_row + i) * N_VOCAB, v[4];
 #pragma unroll
             for (u32 k = 0; k < 4; k++) {

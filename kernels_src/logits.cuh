@@ -12,20 +12,22 @@ DEVICE float logit_of_key(u32 key) {
 }
 
 struct LogitRules {
-    float penalty;     // 1: none
-    float temperature; // 0: greedy, logits are not divided
+    float penalty, weaker; // 1: none; and 1 / penalty
     const u32 *seen;
 };
+DEVICE LogitRules logit_rules(float penalty, const u32 *seen) {
+    return {penalty, divide_f32(1, penalty), seen};
+}
 
 // Repetition penalty on seen tokens alone.
 DEVICE bool is_penalised(const LogitRules &rules, u32 token) {
     return rules.penalty != 1.0f && (rules.seen[token / 32] >> token % 32 & 1u);
 }
-DEVICE float penalised(float logit, float penalty) {
-    return logit > 0 ? divide_f32(logit, penalty) : logit * penalty;
+DEVICE float penalised(const LogitRules &rules, float logit) {
+    return logit * (logit > 0 ? rules.weaker : rules.penalty);
 }
 DEVICE float penalise_logit(const LogitRules &rules, u32 token, float logit) {
-    return is_penalised(rules, token) ? penalised(logit, rules.penalty) : logit;
+    return is_penalised(rules, token) ? penalised(rules, logit) : logit;
 }
 
 // Of equal values the lower token; token -1 (none) is the last.

@@ -174,6 +174,10 @@ static SampleRules *rules_of(const SamplerParams *p) {
     return rules;
 }
 
+static bool is_uncut(const DrawBatch *b, const Sequence *q) {
+    return q->params.temperature > 0 && sampler_is_uncut(&q->params, b->n_vocab);
+}
+
 // Row `index` begins a sequence that draws by that case.
 static void begin_sequence(DrawBatch *b, uint32_t index, const DrawCase *rule, uint64_t seed) {
     Sequence *q = &b->sequence[index];
@@ -197,7 +201,7 @@ static void begin_sequence(DrawBatch *b, uint32_t index, const DrawCase *rule, u
                     .rules = DEVICE_ADDRESS(rules_of(&q->params)),
                     .logprobs = DEVICE_ADDRESS(kernel_memory(TOKEN_RING * sizeof(SampleLogprobs))),
                     .draws = (adjusts ? DRAW_ADJUSTED : 0) | (q->params.temperature > 0 ? DRAW_SAMPLED : 0) |
-                             (q->logprobs ? DRAW_LOGPROBS : 0)};
+                             (q->logprobs ? DRAW_LOGPROBS : 0) | (is_uncut(b, q) ? DRAW_UNCUT : 0)};
     b->rows[row_at(b, index)] = (BatchRow){.position = 100 + index, .slot = slot_at(b, index)};
     b->logits_rows[index] = row_at(b, index);
 }
@@ -210,7 +214,7 @@ static void add_mask(DrawBatch *b, uint32_t index) {
     q->mask = kernel_memory(bytes);
     memset(q->mask, 0xFF, bytes);
     slot->mask = DEVICE_ADDRESS(q->mask);
-    slot->draws |= DRAW_ADJUSTED;
+    if (!is_uncut(b, q)) slot->draws |= DRAW_ADJUSTED;
     if (!sampler_adjusts(&q->params)) slot->counts = 0;
 }
 
@@ -252,7 +256,7 @@ static void find_best(const DrawBatch *b, uint32_t index) {
     for (uint32_t i = 0; i < b->n_vocab; i++) {
         HeadBest *mine = &best[(uint64_t)i * HEAD_BLOCKS / b->n_vocab];
         float v = b->logits[(size_t)index * b->n_vocab + i], r = slot->repetition_penalty;
-        if (r != 1 && token_set_has(seen, (int32_t)i)) v = v > 0 ? v / r : v * r;
+        if (r != 1 && token_set_has(seen, (int32_t)i)) v *= v > 0 ? 1 / r : r;
         mine->n_bad += isnan(v) ? 1u : 0u;
         if (v > mine->value) mine->value = v, mine->token = (int)i;
     }

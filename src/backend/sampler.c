@@ -74,6 +74,11 @@ bool sampler_check(const SamplerParams *p, uint32_t n_vocab, Error *err) {
     return check_bias(p, n_vocab, err);
 }
 
+bool sampler_is_uncut(const SamplerParams *p, uint32_t n_vocab) {
+    bool cuts_by_rank = (p->top_k > 0 && p->top_k < n_vocab) || !(p->top_p >= 1);
+    return !cuts_by_rank && !(p->min_p >= 0x1p-40f); // a device's weights are in units of 2^-40
+}
+
 // ---- history ----
 
 void sampler_history_begin(SamplerHistory h, uint32_t n_vocab, const int32_t *tokens, uint32_t n_tokens,
@@ -144,9 +149,10 @@ static void apply_bias(const SamplerParams *p, float *logits) {
 
 static void apply_repetition(float penalty, float *logits, uint32_t n_vocab, const uint32_t *seen) {
     if (penalty == 1 || !seen) return;
+    float weaker = 1 / penalty;
     for (uint32_t i = 0; i < n_vocab; i++) {
         if (!token_set_has(seen, (int32_t)i)) continue;
-        logits[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
+        logits[i] *= logits[i] > 0 ? weaker : penalty;
     }
 }
 
@@ -210,10 +216,11 @@ int32_t sampler_draw(const SamplerParams *p, float *logits, uint32_t n_vocab, Sa
     apply_counts(p, logits, n_vocab, history.counts);
     Candidate best = find_best(logits, n_vocab);
     if (best.id < 0 || p->temperature == 0) return best.id;
+    float colder = 1 / p->temperature;
     for (uint32_t i = 0; i < n_vocab; i++)
-        logits[i] /= p->temperature;
+        logits[i] *= colder;
     best.logit = logits[best.id];
-    if (isinf(best.logit)) return best.id; // so cold that only the best has weight
+    if (!isfinite(best.logit)) return best.id; // so cold that only the best has weight
 
     Candidate last = {-INFINITY, INT32_MAX};
     if ((p->top_k && p->top_k < n_vocab) || p->top_p < 1) {

@@ -2,15 +2,15 @@
 //
 // The draw is a pure function of (logits, history, parameters, seed, step). This is the reference that the
 // kernels are tested against. Order and formulas, v being the logits as the model gives them, a float32
-// result after each line:
+// result after each line and each (1 / …):
 //
 //     0. mask                v[i] = -infinity                               tokens that are not allowed
 //     1. logit bias          v[i] = v[i] + bias[i]                          tokens of the list
-//     2. repetition penalty  v[i] = v[i] > 0 ? v[i] / r : v[i] r            tokens of prompt and output
+//     2. repetition penalty  v[i] = v[i] (v[i] > 0 ? 1 / r : r)             tokens of prompt and output
 //     3. frequency penalty   v[i] = v[i] - f n[i]                           tokens drawn n[i] > 0 times; fma
 //     4. presence penalty    v[i] = v[i] - p                                the same tokens
 //     5. temperature 0: the largest v, the lowest id among equals, ends here
-//     6. temperature         v[i] = v[i] / t
+//     6. temperature         v[i] = v[i] (1 / t)
 //     7. top-k               the k largest v, lower ids first among equals
 //     8. top-p               of those the fewest from the top whose probabilities add up to top_p
 //     9. min-p               of those the ones with at least min_p times the probability of the best
@@ -69,6 +69,9 @@ MUST_CHECK bool sampler_suppress(SamplerParams *params, const int32_t *tokens, u
 static inline bool sampler_adjusts(const SamplerParams *p) {
     return p->n_logit_bias > 0 || p->presence_penalty != 0 || p->frequency_penalty != 0;
 }
+
+// Whether neither line 7 nor 8 or 9 takes anything off.
+bool sampler_is_uncut(const SamplerParams *p, uint32_t n_vocab);
 
 // What backends rely on: the list's order, ids below n_vocab, numbers within their limits.
 // ERR_INVALID_REQUEST.

@@ -74,8 +74,9 @@ BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const 
 // ---- a text begins ----
 
 static uint32_t draws_of(const Slot *slot) {
-    return (slot->adjusted || slot->masked ? DRAW_ADJUSTED : 0u) | (slot->greedy ? 0u : DRAW_SAMPLED) |
-           (slot->has_logprobs ? DRAW_LOGPROBS : 0u);
+    bool wants_bests = slot->masked && !slot->uncut; // of what the mask allows
+    return (slot->adjusted || wants_bests ? DRAW_ADJUSTED : 0u) | (slot->greedy ? 0u : DRAW_SAMPLED) |
+           (slot->has_logprobs ? DRAW_LOGPROBS : 0u) | (slot->uncut ? DRAW_UNCUT : 0u);
 }
 
 bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot_index, const SamplerParams *p, Error *err) {

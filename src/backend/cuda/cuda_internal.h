@@ -25,6 +25,7 @@ typedef struct {
     uint32_t *sent_pages; // [lists][pages_max] what `pages` holds
     SentList sent[KV_LISTS_MAX];
     bool greedy, adjusted;  // how its rows end
+    bool uncut;             // sampled of all that may be drawn: DRAW_UNCUT
     bool masked;            // each of its draws has a mask
     bool has_logprobs;      // they are wanted
     TokenLogprobs told;     // StepRun.logprobs

@@ -62,6 +62,7 @@ bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *star
     if (!cuda_cell_take(b, &cell, err)) return false;
     slot->greedy = p->temperature == 0;
     slot->adjusted = sampler_adjusts(p);
+    slot->uncut = !slot->greedy && sampler_is_uncut(p, b->plan->n_vocab);
     slot->masked = start->masked;
     slot->has_logprobs = p->logprobs;
     memset(slot->sent, 0, sizeof slot->sent);
