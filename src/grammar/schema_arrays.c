@@ -17,19 +17,15 @@ static bool read_keywords(SchemaReader *r, const JsonNode *schema, ArrayKeywords
                          .contains = json_get(schema, STR("contains")),
                          .contains_min = 1,
                          .contains_max = SCHEMA_UNBOUNDED};
-    if (k->prefix && k->prefix->type != JSON_ARRAY)
-        return schema_refuse(r, k->prefix, ERR_INVALID_REQUEST, "not an array");
     if (k->prefix && k->prefix->length > SCHEMA_PLACES_MAX)
         return schema_refuse(r, k->prefix, ERR_TOO_LARGE, "more than %d items", SCHEMA_PLACES_MAX);
     return schema_read_min(r, schema, STR("minContains"), &k->contains_min) &&
            schema_read_max(r, schema, STR("maxContains"), &k->contains_max);
 }
 
-static bool read_unique(SchemaReader *r, const JsonNode *schema, bool *out) {
+static bool is_unique(const JsonNode *schema) {
     const JsonNode *unique = json_get(schema, STR("uniqueItems"));
-    *out = false;
-    if (unique && !json_read_bool(unique, out)) return schema_refuse_found(r, unique, "not a boolean");
-    return true;
+    return unique && unique->as.boolean;
 }
 
 static bool put(SchemaReader *r, Case *made, Fact fact) {
@@ -72,9 +68,10 @@ bool schema_array_keywords(SchemaReader *r, const JsonNode *schema, Cases *out) 
     if (!made) return schema_no_memory(r);
     *made = (Case){.max = SCHEMA_UNBOUNDED};
     if (!read_keywords(r, schema, &k) || !schema_read_min(r, schema, STR("minItems"), &made->min) ||
-        !schema_read_max(r, schema, STR("maxItems"), &made->max) || !read_unique(r, schema, &made->unique) ||
-        !put_items(r, &k, made) || !put_contains(r, &k, made))
+        !schema_read_max(r, schema, STR("maxItems"), &made->max) || !put_items(r, &k, made) ||
+        !put_contains(r, &k, made))
         return false;
+    made->unique = is_unique(schema);
     if (made->unique) made->unique_source = json_get(schema, STR("uniqueItems"));
     *out = (Cases){made, 1};
     return true;
@@ -124,12 +121,11 @@ static bool or_contains(SchemaReader *r, const ArrayKeywords *k, Cases *out) {
 bool schema_array_negated(SchemaReader *r, const JsonNode *schema, Cases *out) {
     ArrayKeywords k;
     uint32_t min = 0, max = SCHEMA_UNBOUNDED;
-    bool unique;
     *out = schema_no_cases;
     if (!read_keywords(r, schema, &k) || !schema_read_min(r, schema, STR("minItems"), &min) ||
-        !schema_read_max(r, schema, STR("maxItems"), &max) || !read_unique(r, schema, &unique))
+        !schema_read_max(r, schema, STR("maxItems"), &max))
         return false;
-    if (unique)
+    if (is_unique(schema))
         return schema_refuse(r, json_get(schema, STR("uniqueItems")), ERR_INVALID_REQUEST,
                              "uniqueItems where its schema must not hold");
     if (min && !or_case(r, schema, 0, min - 1, (Fact){0}, out)) return false;

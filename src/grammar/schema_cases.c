@@ -145,8 +145,7 @@ static bool may_have_kind(SchemaReader *r, uint32_t literal, CaseKind kind, int 
     if (!schema_read_types(r, node, &types)) return false;
     const JsonNode *value = json_get(node, STR("const")), *values = json_get(node, STR("enum")), *to;
     bool found = false;
-    for (const JsonNode *e = json_is(values, JSON_ARRAY) ? json_first(values) : NULL;
-         e && e != json_end(values); e = json_next(e))
+    for (const JsonNode *e = values ? json_first(values) : NULL; e && e != json_end(values); e = json_next(e))
         found |= e->type == kind_types[kind];
     *out = types & (kind == KIND_OBJECT ? SCHEMA_OBJECT : SCHEMA_ARRAY) &&
            (!value || value->type == kind_types[kind]) && (!values || found);
@@ -377,8 +376,8 @@ static bool values_cases(SchemaReader *r, CaseKind kind, const JsonNode *schema,
     Cases one, any = schema_no_cases, none = schema_any_case;
     uint32_t literal;
     *out = negated ? schema_no_cases : schema_any_case;
-    for (const JsonNode *e = json_is(values, JSON_ARRAY) ? json_first(values) : NULL;
-         e && e != json_end(values); e = json_next(e)) {
+    for (const JsonNode *e = values ? json_first(values) : NULL; e && e != json_end(values);
+         e = json_next(e)) {
         if (e->type != kind_types[kind]) continue;
         if (!value_literal(r, e, &literal) || !schema_cases(r, kind, literal ^ negated, &one)) return false;
         if (negated ? !schema_and(r, kind, values, none, one, &none) : !schema_or(r, values, any, one, &any))

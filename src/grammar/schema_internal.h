@@ -160,7 +160,8 @@ bool schema_no_memory(const SchemaReader *r);
 // middle where it is long) and the schema's keywords. In the reader's memory.
 Str schema_title(SchemaReader *r, const JsonNode *at);
 
-// Finds what is a schema, its names and bases. Fails where $schema names another language.
+// Finds what is a schema, its names and bases, and checks the types of all keywords. Fails where $schema names
+// another language.
 MUST_CHECK bool schema_index(SchemaReader *r);
 // The schema that a $ref (or $dynamicRef) of `schema` leads to; `ref` is the keyword's value.
 MUST_CHECK bool schema_resolve(SchemaReader *r, const JsonNode *schema, const JsonNode *ref, bool is_dynamic,
@@ -194,6 +195,11 @@ enum {
     SCHEMA_ANY = 127,
 };
 MUST_CHECK bool schema_read_types(SchemaReader *r, const JsonNode *schema, uint32_t *types);
+// Which schemas the value of a keyword holds: none, itself, all its items, all its members, all but lists of
+// names.
+typedef enum { HOLDS_NONE, HOLDS_SCHEMA, HOLDS_LIST, HOLDS_MAP, HOLDS_MAP_OR_NAMES } SchemaHolds;
+// Whether the value is of the type that its keyword asks for; what is held is not looked at.
+MUST_CHECK bool schema_check_keyword(SchemaReader *r, Str name, const JsonNode *value, SchemaHolds *holds);
 // The language of a pattern, searched; messages are placed at `node`, a string.
 MUST_CHECK bool schema_read_pattern(SchemaReader *r, const JsonNode *node, Str pattern, bool searched,
                                     const Lang **out);

@@ -37,9 +37,6 @@ bool schema_literal(SchemaReader *r, LiteralKind kind, const JsonNode *node, uin
     static const JsonNode anything = {.type = JSON_BOOL, .as.boolean = true, .span = 1};
     if (r->n_literals == 0 && !add_literal(r, (Literal){.node = &anything})) return false;
     if (kind == LITERAL_SCHEMA) {
-        if (node->type != JSON_OBJECT && node->type != JSON_BOOL)
-            return schema_refuse(r, node, ERR_INVALID_REQUEST, "%s where a schema should be",
-                                 json_type_name(node));
         if (!follow_reference(r, &node)) return false;
         if (is_true(node) || node->type == JSON_BOOL) {
             *out = is_true(node) ? LITERAL_TRUE : LITERAL_FALSE;

@@ -258,38 +258,26 @@ static bool check_language(SchemaReader *r, const JsonNode *schema) {
     return schema_refuse(r, language, ERR_INVALID_REQUEST, "an unknown language of schemas");
 }
 
-typedef enum { HOLDS_SCHEMA, HOLDS_LIST, HOLDS_MAP } Holds;
+static bool index_schema(SchemaReader *r, const JsonNode *schema, uint32_t base);
 
-static const struct {
-    const char *keyword;
-    Holds holds;
-} holders[] = {
-    {"additionalProperties", HOLDS_SCHEMA},
-    {"propertyNames", HOLDS_SCHEMA},
-    {"additionalItems", HOLDS_SCHEMA},
-    {"contains", HOLDS_SCHEMA},
-    {"not", HOLDS_SCHEMA},
-    {"if", HOLDS_SCHEMA},
-    {"then", HOLDS_SCHEMA},
-    {"else", HOLDS_SCHEMA},
-    {"unevaluatedItems", HOLDS_SCHEMA},
-    {"unevaluatedProperties", HOLDS_SCHEMA},
-    {"items", HOLDS_SCHEMA},
-    {"items", HOLDS_LIST},
-    {"prefixItems", HOLDS_LIST},
-    {"allOf", HOLDS_LIST},
-    {"anyOf", HOLDS_LIST},
-    {"oneOf", HOLDS_LIST},
-    {"properties", HOLDS_MAP},
-    {"patternProperties", HOLDS_MAP},
-    {"dependentSchemas", HOLDS_MAP},
-    {"dependencies", HOLDS_MAP},
-    {"$defs", HOLDS_MAP},
-    {"definitions", HOLDS_MAP},
-};
+// The schemas in the value of a keyword.
+static bool index_held(SchemaReader *r, const JsonNode *value, SchemaHolds holds, uint32_t base) {
+    if (holds == HOLDS_NONE) return true;
+    if (holds == HOLDS_SCHEMA) return index_schema(r, value, base);
+    for (const JsonNode *e = json_first(value); e != json_end(value); e = json_next(e)) {
+        if (holds != HOLDS_LIST) e = json_next(e);
+        if (holds == HOLDS_MAP_OR_NAMES && json_is(e, JSON_ARRAY)) continue;
+        if (!index_schema(r, e, base)) return false;
+    }
+    return true;
+}
 
+// Keywords are checked wherever they stand, since many are never asked for: those of other types than a
+// schema's `type` has, or of a schema that nothing refers to.
 static bool index_schema(SchemaReader *r, const JsonNode *schema, uint32_t base) {
-    if (schema->type != JSON_OBJECT && schema->type != JSON_BOOL) return true; // told where it is used
+    if (schema->type != JSON_OBJECT && schema->type != JSON_BOOL)
+        return schema_refuse(r, schema, ERR_INVALID_REQUEST, "%s where a schema should be",
+                             json_type_name(schema));
     uint32_t at = (uint32_t)(schema - r->root);
     if (r->base_of[at]) return true;
     if (schema->type == JSON_OBJECT && (!check_language(r, schema) || !index_names(r, schema, &base)))
@@ -299,18 +287,9 @@ static bool index_schema(SchemaReader *r, const JsonNode *schema, uint32_t base)
     for (const JsonNode *key = json_first(schema), *value; key != json_end(schema); key = json_next(value)) {
         value = json_next(key);
         Str name = {key->as.string, key->length};
-        if (!lang_work(&r->maker, COUNT_OF(holders), r->err)) return schema_place(r, schema);
+        SchemaHolds holds;
         if (str_starts_with(name, STR("unevaluated"))) r->tracks = true;
-        for (size_t i = 0; i < COUNT_OF(holders); i++) {
-            if (!str_eq(name, str_from_c(holders[i].keyword))) continue;
-            if (holders[i].holds == HOLDS_SCHEMA && !index_schema(r, value, base)) return false;
-            JsonType container = holders[i].holds == HOLDS_LIST ? JSON_ARRAY : JSON_OBJECT;
-            if (holders[i].holds == HOLDS_SCHEMA || !json_is(value, container)) continue;
-            for (const JsonNode *e = json_first(value); e != json_end(value); e = json_next(e)) {
-                if (holders[i].holds == HOLDS_MAP) e = json_next(e);
-                if (!index_schema(r, e, base)) return false;
-            }
-        }
+        if (!schema_check_keyword(r, name, value, &holds) || !index_held(r, value, holds, base)) return false;
     }
     return true;
 }
@@ -400,8 +379,7 @@ static bool check_dynamic(SchemaReader *r, const JsonNode *ref, const SchemaName
 
 bool schema_resolve(SchemaReader *r, const JsonNode *schema, const JsonNode *ref, bool is_dynamic,
                     const JsonNode **out) {
-    Str text, uri;
-    if (!json_read_str(ref, &text)) return schema_refuse_found(r, ref, "not a string");
+    Str text = {ref->as.string, ref->length}, uri;
     uint32_t base = r->base_of[schema - r->root];
     const char *hash = text.len ? memchr(text.ptr, '#', text.len) : NULL;
     Str fragment = hash ? str_slice(text, (size_t)(hash - text.ptr) + 1, text.len) : (Str){0};
