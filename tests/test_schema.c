@@ -46,6 +46,17 @@ static const struct {
     {"{\"type\":\"number\"}", "01", false},
     {"{\"type\":\"number\",\"minimum\":0}", "1e2", false},
     {"{\"type\":\"string\"}", "\"\t\"", false},
+    // years begin at 0001
+    {"{\"format\":\"date\"}", "\"0000-01-01\"", false},
+    {"{\"format\":\"date\"}", "\"0000-02-29\"", false},
+    {"{\"format\":\"date\"}", "\"0001-01-01\"", true},
+    {"{\"format\":\"date\"}", "\"0004-02-29\"", true},
+    {"{\"format\":\"date\"}", "\"0400-02-29\"", true},
+    {"{\"format\":\"date\"}", "\"0100-02-29\"", false},
+    {"{\"format\":\"date\"}", "\"0090-12-31\"", true},
+    {"{\"format\":\"date\"}", "\"9999-12-31\"", true},
+    {"{\"format\":\"date-time\"}", "\"0000-12-31T23:59:59Z\"", false},
+    {"{\"format\":\"date-time\"}", "\"0001-01-01T00:00:00Z\"", true},
     // what no keyword holds is no schema, and may be anything
     {"{\"x-a\":{\"required\":true},\"title\":5,\"default\":{\"type\":3},\"const\":{\"required\":true}}",
      "{\"required\":true}", true},

@@ -6,10 +6,13 @@ typedef struct {
 } Part;
 
 #define OCTET "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
-#define LEAP_YEAR "(\\d\\d(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
-#define DATE                                                                                                \
-    "(\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-" \
-    "8]))"                                                                                                  \
+// From 0001 on: many readers of dates know no year 0.
+#define YEAR "(000[1-9]|00[1-9]\\d|0[1-9]\\d\\d|[1-9]\\d{3})"
+#define LEAP_YEAR "(\\d\\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
+#define DATE                                                                                         \
+    "(" YEAR                                                                                         \
+    "-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-" \
+    "8]))"                                                                                           \
     "|" LEAP_YEAR "-02-29)"
 // A leap second is the last of a day in UTC; with an offset other than zero it is not taken.
 #define TIME                                                                            \

@@ -160,8 +160,8 @@ bool schema_no_memory(const SchemaReader *r);
 // middle where it is long) and the schema's keywords. In the reader's memory.
 Str schema_title(SchemaReader *r, const JsonNode *at);
 
-// Finds what is a schema, its names and bases, and checks the types of all keywords. Fails where $schema names
-// another language.
+// Finds what is a schema, its names and bases; checks the types of keywords' values. Fails where $schema
+// names another language.
 MUST_CHECK bool schema_index(SchemaReader *r);
 // The schema that a $ref (or $dynamicRef) of `schema` leads to; `ref` is the keyword's value.
 MUST_CHECK bool schema_resolve(SchemaReader *r, const JsonNode *schema, const JsonNode *ref, bool is_dynamic,
