@@ -8,6 +8,7 @@
 #include "../kernels_src/layout.h"
 #include "backend/cuda/expert_shapes.h"
 #include "backend/cuda/jit.h"
+#include "backend/cuda/stages.h"
 #include "os/os.h"
 
 #include <elf.h>
@@ -35,13 +36,16 @@ static const ExpertsSize glm_flash = {SIZE(2048, 1536, 64, 4, Q4_K, Q4_K, Q6_K),
 #define COMMON "prelude.cuh", "layout.h", "args.h"
 #define TILES "tiles.cuh", "codebooks.h", "tiles_codebooks.cuh"
 #define PRODUCT COMMON, TILES, "rows.cuh", "experts_units.cuh", "product.cuh"
-#define FEW PRODUCT, "product_few.cuh", "expert_choice.cuh", "chosen_experts.cuh"
-#define MANY PRODUCT, "product_many.cuh", "chosen_experts.cuh"
+#define FEW                                                                                          \
+    PRODUCT, "product_few.cuh", "product_few_fetch.cuh", "product_few_run.cuh", "expert_choice.cuh", \
+        "chosen_experts.cuh"
+#define MANY \
+    PRODUCT, "product_many.cuh", "product_many_wgmma.cuh", "product_many_mma.cuh", "chosen_experts.cuh"
 
 static const struct {
     const char *kernel;
     void (*define)(StrBuf *, const LowerTarget *, const ExpertsSize *, uint32_t);
-    const char *files[2][16]; // with few, with many rows
+    const char *files[2][STAGE_FILES_MAX + 1]; // with few, with many rows
 } stages[] = {
     {"route",
      experts_define_route,

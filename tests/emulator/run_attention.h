@@ -23,6 +23,9 @@ const StageInfo info = rope_heads_info;
 #include "../kernels_src/turn_heads.cuh"
 #include "../kernels_src/attention_list.cuh"
 #include "../kernels_src/attention.cuh"
+#include "../kernels_src/attention_tiles.cuh"
+#include "../kernels_src/attention_triples.cuh"
+#include "../kernels_src/attention_run.cuh"
 #include "../kernels_src/attention_clusters.cuh"
 void run(const void *args) {
     attention(*(const BatchAttentionArgs *)args);

@@ -33,8 +33,12 @@ const StageInfo info = experts_sum_info;
 #include "../kernels_src/product.cuh"
 #if defined(EXPERTS_MANY) && TILE_ROWS > 8
 #include "../kernels_src/product_many.cuh"
+#include "../kernels_src/product_many_wgmma.cuh"
+#include "../kernels_src/product_many_mma.cuh"
 #else
 #include "../kernels_src/product_few.cuh"
+#include "../kernels_src/product_few_fetch.cuh"
+#include "../kernels_src/product_few_run.cuh"
 #include "../kernels_src/expert_choice.cuh"
 #endif
 #include "../kernels_src/chosen_experts.cuh"

@@ -14,6 +14,8 @@ namespace {
 #include "../kernels_src/rows.cuh"
 #include "../kernels_src/product.cuh"
 #include "../kernels_src/product_many.cuh"
+#include "../kernels_src/product_many_wgmma.cuh"
+#include "../kernels_src/product_many_mma.cuh"
 #if defined(STAGE_QKV)
 #include "../kernels_src/qkv.cuh"
 void run(const void *args) {

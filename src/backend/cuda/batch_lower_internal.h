@@ -30,8 +30,10 @@ struct BatchLowering {
 // ---- rows: files of programs ----
 
 #define FILES_ROWS FILES_COMMON, "rows.cuh"
-#define FILES_FEW FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_few.cuh"
-#define FILES_MANY FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_many.cuh"
+#define FILES_PRODUCT_FEW "product_few.cuh", "product_few_fetch.cuh", "product_few_run.cuh"
+#define FILES_PRODUCT_MANY "product_many.cuh", "product_many_wgmma.cuh", "product_many_mma.cuh"
+#define FILES_FEW FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", FILES_PRODUCT_FEW
+#define FILES_MANY FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", FILES_PRODUCT_MANY
 #define FILES_GIVEN FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_given.cuh"
 
 // ERR_UNSUPPORTED: the block's first operation cannot be run.

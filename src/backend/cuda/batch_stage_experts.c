@@ -390,8 +390,8 @@ static uint32_t down_results(const BatchStage *s, const BatchBuffers *b, StageRe
 }
 
 #define FILES_EXPERTS FILES_COMMON, FILES_TILES, "rows.cuh", "experts_units.cuh", "product.cuh"
-#define FILES_EXPERTS_FEW FILES_EXPERTS, "product_few.cuh", "expert_choice.cuh", "chosen_experts.cuh"
-#define FILES_EXPERTS_MANY FILES_EXPERTS, "product_many.cuh", "chosen_experts.cuh"
+#define FILES_EXPERTS_FEW FILES_EXPERTS, FILES_PRODUCT_FEW, "expert_choice.cuh", "chosen_experts.cuh"
+#define FILES_EXPERTS_MANY FILES_EXPERTS, FILES_PRODUCT_MANY, "chosen_experts.cuh"
 
 const BatchType batch_experts_glu = {
     .kernel = "experts_glu",

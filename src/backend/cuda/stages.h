@@ -32,7 +32,7 @@ enum {
 };
 enum { GATE_COPY, GATE_MATMUL, GATE_SLICE, GATE_GLU };
 enum { SHARE_SHARE };
-enum { STAGE_OPS_MAX = 16, STAGE_OPS_OWN_MAX = 12, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 4 };
+enum { STAGE_OPS_MAX = 16, STAGE_OPS_OWN_MAX = 12, STAGE_FILES_MAX = 16, STAGE_PATTERNS_MAX = 4 };
 
 // An operation that may be part of a stage.
 typedef struct {
