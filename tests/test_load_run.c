@@ -467,7 +467,7 @@ TEST(load_command_reports) {
         " s after a warm-up of 2 requests: 20 requests, 20 answered\n",
         "output tokens",
         "prompt tokens",
-        "; 6.0% from the server's cache\n",
+        "; 6.0% were cached\n",
         "100.0% keep first token 5000 ms\n",
         "  ms                      p50        p90        p99       most\n",
         "  first token ",
@@ -577,7 +577,7 @@ TEST(load_command_shows_no_control_characters) {
 TEST(load_command_says_what_was_not_as_asked) {
     CannedServer server = canned_start(&(CannedConfig){.has_usage = true, .is_cached = true, .n_events = 5});
     Str text = run_command(&server, "--requests 4 --prompt-tokens 3 --output-tokens 50 --seed 9", 0, false);
-    CHECK(text_contains(text, "; 4 got fewer tokens than they asked for\n"));
+    CHECK(text_contains(text, "; 4 were cut short\n"));
     CHECK(text_contains(
         text,
         "  4 prompts were asked to be shorter than the chat template and a word, which are 12 tokens.\n"));

@@ -45,13 +45,11 @@ static void put_rates(StrBuf *out, const LoadStats *s) {
     strbuf_put_char(out, '\n');
     put_rate(out, s, "prompt tokens", stats_prompt_tokens(s));
     if (s->usage_cached)
-        strbuf_printf(out, "; %.1f%% from the server's cache",
-                      100 * (double)s->usage_cached / (double)s->usage_prompt);
+        strbuf_printf(out, "; %.1f%% were cached", 100 * (double)s->usage_cached / (double)s->usage_prompt);
     strbuf_put_char(out, '\n');
     put_rate(out, s, "whole answers", (double)s->n_whole);
-    if (s->n_stop) strbuf_printf(out, "; %llu ended before their length", (unsigned long long)s->n_stop);
-    if (s->n_cut_short)
-        strbuf_printf(out, "; %llu got fewer tokens than they asked for", (unsigned long long)s->n_cut_short);
+    if (s->n_stop) strbuf_printf(out, "; %llu ended early", (unsigned long long)s->n_stop);
+    if (s->n_cut_short) strbuf_printf(out, "; %llu were cut short", (unsigned long long)s->n_cut_short);
     strbuf_put_char(out, '\n');
 }
 
