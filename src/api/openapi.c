@@ -104,7 +104,7 @@ static const struct {
     {"input", "{\"type\":[\"string\",\"array\"]}"},
     {"job_id", "{\"type\":\"string\",\"minLength\":1}"},
     {"response_format", "{\"type\":[\"object\",\"null\"],\"properties\":{\"type\":{\"enum\":[\"text\","
-                        "\"json_object\",\"json_schema\"]}}}"},
+                        "\"json_object\",\"json_schema\"]}},\"required\":[\"type\"]}"},
     {"structured_outputs", "{\"type\":[\"object\",\"null\"]}"},
     {"guided_json", "{\"type\":[\"object\",\"string\",\"boolean\",\"null\"]}"},
     {"guided_regex", "{\"type\":[\"string\",\"null\"]}"},

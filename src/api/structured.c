@@ -67,7 +67,6 @@ bool structured_read_format(const char *field, const JsonNode *format, Structure
     Str type;
     if (is_absent(format)) return true;
     if (!json_is(format, JSON_OBJECT)) return field_refuse_type(err, field, "an object", format);
-    if (format->length == 0) return true;
     bool has_type = json_read_str(json_get(format, STR("type")), &type);
     if (has_type && str_eq(type, STR("text"))) return true;
     // Chat completions have the schema in an object of its own, the newer APIs beside the type.
@@ -165,7 +164,8 @@ static bool add_schema(Compile *c, const StructuredAnswer *a, GrammarNode *out, 
     const JsonNode *root = a->node;
     if (a->kind == STRUCTURED_OBJECT || json_read_str(a->node, &text))
         root = json_parse(text, &c->scratch, &(JsonLimits){0}, err);
-    return root && schema_add(c->builder, root, &options, c->keep, c->scratch, out, err);
+    if (!root) return error_prefix(err, "the schema is a string, which is read as JSON");
+    return schema_add(c->builder, root, &options, c->keep, c->scratch, out, err);
 }
 
 static bool add_regex(Compile *c, Str pattern, GrammarNode *out, Error *err) {
