@@ -100,6 +100,66 @@ TEST(schema_alternatives_that_are_too_many_are_named) {
     CHECK_STR_EQ("#/items (anyOf)", name);
 }
 
+static void write_constant(StrBuf *b, uint32_t i) {
+    strbuf_printf(b, "{\"properties\":{\"k\":{\"const\":%u}},\"required\":[\"k\"],\"type\":\"object\"}", i);
+}
+
+static void write_value(StrBuf *b, uint32_t i) {
+    strbuf_printf(b, "{\"k\":%u}", i);
+}
+
+static void write_list(StrBuf *b, uint32_t i) {
+    strbuf_printf(b, i < 600 ? "[%u]" : "%u", i);
+}
+
+// The number of alternatives is told where nothing but one list is too long.
+TEST(schema_alternatives_beyond_the_limit_are_counted) {
+    static const struct {
+        Write *write;
+        const char *keyword;
+        uint32_t n;
+        const char *message;
+    } rows[] = {
+        {write_constant, "anyOf", 512, NULL},
+        {write_constant, "anyOf", 513,
+         "#/items/anyOf: 513 alternatives that are objects; at most 512 are allowed"},
+        {write_constant, "oneOf", 513,
+         "#/items/oneOf: 513 alternatives that are objects; at most 512 are allowed"},
+        {write_value, "enum", 512, NULL},
+        {write_value, "enum", 600,
+         "#/items/enum: 600 alternatives that are objects; at most 512 are allowed"},
+        {write_list, "enum", 700, "#/items/enum: 600 alternatives that are arrays; at most 512 are allowed"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        SchemaRun run;
+        TEST_CASE_LABEL("%s %u", rows[i].keyword, rows[i].n);
+        bool ok = schema_run_compile(&run, write_steps(rows[i].write, rows[i].keyword, rows[i].n), &in_order);
+        CHECK(ok == !rows[i].message);
+        if (rows[i].message) CHECK_STR_EQ(rows[i].message, run.err.message);
+    }
+    // Where lists are joined, or an alternative is several, no list has that many.
+    char text[8192], names[4096];
+    StrBuf b = STRBUF(names);
+    for (int i = 0; i < 513; i++)
+        strbuf_printf(&b, "%s\"n%d\"", i ? "," : "", i);
+    snprintf(text, sizeof text, "{\"type\":\"object\",\"not\":{\"required\":[%.*s]}}", (int)b.len, names);
+    SchemaRun run;
+    CHECK(!schema_run_compile(&run, str_from_c(text), &in_order));
+    CHECK_STR_EQ("#/not/required/512: more than 512 alternatives that are objects or arrays",
+                 run.err.message);
+    b = STRBUF(text);
+    strbuf_printf(&b, "{\"allOf\":[");
+    for (int list = 0; list < 2; list++) {
+        strbuf_printf(&b, "%s{\"anyOf\":[", list ? "," : "");
+        for (int i = 0; i < 23; i++)
+            strbuf_printf(&b, "%s{\"required\":[\"%c%d\"],\"type\":\"object\"}", i ? "," : "", 'a' + list, i);
+        strbuf_printf(&b, "]}");
+    }
+    strbuf_printf(&b, "]}");
+    CHECK(!schema_run_compile(&run, strbuf_str(&b), &in_order));
+    CHECK_STR_EQ("#/allOf: its alternatives combine in more than 512 ways", run.err.message);
+}
+
 // ---- against each alternative alone ----
 
 enum { ALTERNATIVES = 4, NAMES = 4, TEXTS = 60, DOCUMENT_BYTES = 256 };

@@ -7,22 +7,19 @@ const Cases schema_any_case = {any_case, 1}, schema_no_cases = {NULL, 0};
 
 // ---- joining ----
 
-static Case *new_cases(SchemaReader *r, const JsonNode *at, uint64_t count) {
-    Case *made = NULL;
-    if (count > SCHEMA_CASES_MAX) {
-        (void)schema_refuse(r, at, ERR_TOO_LARGE, "its alternatives combine in more than %d ways",
-                            SCHEMA_CASES_MAX);
-    } else {
-        made = arena_new(&r->memory, Case, count);
-        if (!made) (void)schema_no_memory(r);
-    }
+static Case *new_cases(SchemaReader *r, uint64_t count) {
+    Case *made = arena_new(&r->memory, Case, count);
+    if (!made) (void)schema_no_memory(r);
     return made;
 }
 
 bool schema_or(SchemaReader *r, const JsonNode *at, Cases a, Cases b, Cases *out) {
     *out = a.count ? a : b;
     if (!a.count || !b.count) return true;
-    Case *made = new_cases(r, at, (uint64_t)a.count + b.count);
+    if (a.count + b.count > SCHEMA_CASES_MAX)
+        return schema_refuse(r, at, ERR_TOO_LARGE, "more than %d alternatives that are objects or arrays",
+                             SCHEMA_CASES_MAX);
+    Case *made = new_cases(r, (uint64_t)a.count + b.count);
     if (!made) return false;
     memcpy(made, a.cases, a.count * sizeof *made);
     memcpy(made + a.count, b.cases, b.count * sizeof *made);
@@ -95,7 +92,7 @@ bool schema_and(SchemaReader *r, CaseKind kind, const JsonNode *at, Cases a, Cas
         *out = a.cases == any_case ? b : a;
         return true;
     }
-    Case *made = new_cases(r, at, min_u64((uint64_t)a.count * b.count, SCHEMA_CASES_MAX));
+    Case *made = new_cases(r, min_u64((uint64_t)a.count * b.count, SCHEMA_CASES_MAX));
     if (!made) return false;
     uint32_t n = 0;
     bool has_choice = a.count > 1 || b.count > 1;
@@ -109,7 +106,9 @@ bool schema_and(SchemaReader *r, CaseKind kind, const JsonNode *at, Cases a, Cas
             return schema_place(r, at);
         if (has_choice && one.min > one.max) never = true;
         if (never) continue;
-        if (n == SCHEMA_CASES_MAX) return new_cases(r, at, (uint64_t)n + 1) != NULL;
+        if (n == SCHEMA_CASES_MAX)
+            return schema_refuse(r, at, ERR_TOO_LARGE, "its alternatives combine in more than %d ways",
+                                 SCHEMA_CASES_MAX);
         made[n++] = one;
     }
     *out = (Cases){made, n};
@@ -198,6 +197,31 @@ static bool sees_nothing(const Cases *c) {
         if (c->cases[i].seen_names || c->cases[i].seen_items || c->cases[i].seen_matches) return false;
     }
     return true;
+}
+
+// Of one list: says how many there are.
+static bool check_count(SchemaReader *r, CaseKind kind, const JsonNode *list, uint32_t count) {
+    return count <= SCHEMA_CASES_MAX ||
+           schema_refuse(r, list, ERR_TOO_LARGE, "%u alternatives that are %s; at most %d are allowed", count,
+                         kind == KIND_OBJECT ? "objects" : "arrays", SCHEMA_CASES_MAX);
+}
+
+static bool check_schemas(SchemaReader *r, CaseKind kind, const JsonNode *list) {
+    Cases one;
+    uint32_t n = 0;
+    if (list->length <= SCHEMA_CASES_MAX) return true;
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
+        if (!part(r, kind, e, false, &one)) return false;
+        n += one.count > 0;
+    }
+    return check_count(r, kind, list, n);
+}
+
+static bool check_values(SchemaReader *r, CaseKind kind, const JsonNode *list) {
+    uint32_t n = 0;
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e))
+        n += e->type == kind_types[kind];
+    return check_count(r, kind, list, n);
 }
 
 // With unevaluated… somewhere, what is seen depends on all that hold, so each combination is a case.
@@ -376,6 +400,7 @@ static bool values_cases(SchemaReader *r, CaseKind kind, const JsonNode *schema,
     Cases one, any = schema_no_cases, none = schema_any_case;
     uint32_t literal;
     *out = negated ? schema_no_cases : schema_any_case;
+    if (values && !negated && !check_values(r, kind, values)) return false;
     for (const JsonNode *e = values ? json_first(values) : NULL; e && e != json_end(values);
          e = json_next(e)) {
         if (e->type != kind_types[kind]) continue;
@@ -409,8 +434,8 @@ static bool positive(SchemaReader *r, CaseKind kind, const JsonNode *schema, Cas
     const JsonNode *all = json_get(schema, STR("allOf")), *any = json_get(schema, STR("anyOf"));
     const JsonNode *one = json_get(schema, STR("oneOf")), *not = json_get(schema, STR("not"));
     if (all) AND(all_of(r, kind, all, false, &c));
-    if (any) AND(any_of(r, kind, any, false, &c));
-    if (one) AND(one_of(r, kind, one, &c));
+    if (any) AND(check_schemas(r, kind, any) && any_of(r, kind, any, false, &c));
+    if (one) AND(check_schemas(r, kind, one) && one_of(r, kind, one, &c));
     if (not ) AND(part(r, kind, not, true, &c));
     AND(conditional(r, kind, schema, false, &c));
 #undef AND

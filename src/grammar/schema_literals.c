@@ -99,7 +99,8 @@ bool schema_demand(SchemaReader *r, const uint32_t *literals, uint32_t count, ui
             return true;
     }
     if (r->n_demands == SCHEMA_DEMANDS_MAX)
-        return error_set(r->err, ERR_TOO_LARGE, "#: its parts combine in more than %d ways",
+        return error_set(r->err, ERR_TOO_LARGE,
+                         "#: more than %d different schemas, or sets of schemas that one value has to meet",
                          SCHEMA_DEMANDS_MAX);
     if (!lang_grow(&r->memory, (void **)&r->demands, &r->demands_cap, r->n_demands + 1, sizeof *r->demands))
         return schema_no_memory(r);
