@@ -452,79 +452,77 @@ TEST(api_structured_streams_say_the_same) {
 
 // ---- what is refused ----
 
+static const struct {
+    const char *route, *body, *field, *message;
+} refusals[] = {
+    {CHAT, "{" HI ",\"response_format\":7}", "response_format",
+     "response_format: must be an object, found a number: /response_format is 7"},
+    {CHAT, "{" HI ",\"response_format\":{\"type\":\"yaml\"}}", "response_format",
+     "response_format: its type must be \"text\", \"json_object\" or \"json_schema\""},
+    {CHAT, "{" HI ",\"response_format\":{}}", "response_format",
+     "response_format: its type must be \"text\", \"json_object\" or \"json_schema\""},
+    {CHAT, "{" HI ",\"response_format\":{\"schema\":{}}}", "response_format",
+     "response_format: its type must be \"text\", \"json_object\" or \"json_schema\""},
+    {RESPONSES, "{\"input\":\"x\",\"text\":{\"format\":{}}}", "text.format",
+     "text.format: its type must be \"text\", \"json_object\" or \"json_schema\""},
+    {CHAT, "{" HI ",\"response_format\":{\"type\":\"json_schema\"}}", "response_format",
+     "response_format: json_schema needs a schema"},
+    {CHAT, "{" HI ",\"response_format\":" FORMAT("{\"properties\":{\"a\":{\"type\":\"strin\"}}}") "}",
+     "response_format", "response_format: #/properties/a/type: "},
+    {CHAT, "{" HI ",\"guided_json\":{\"properties\":{\"a\":{\"pattern\":\"(\"}}}}", "guided_json",
+     "guided_json: #/properties/a/pattern: "},
+    {CHAT, "{" HI ",\"guided_json\":{\"type\":\"array\",\"uniqueItems\":true}}", "guided_json",
+     "guided_json: #/uniqueItems: "},
+    {CHAT, "{" HI ",\"response_format\":" FORMAT("\"hi\"") "}", "response_format",
+     "response_format: the schema is a string, which is read as JSON: invalid JSON at byte 0: expected a "
+     "value"},
+    {CHAT, "{" HI ",\"guided_json\":\"{\"}", "guided_json",
+     "guided_json: the schema is a string, which is read as JSON: invalid JSON at byte 1: "},
+    {CHAT, "{" HI ",\"guided_json\":false}", "guided_json", "guided_json: "},
+    {CHAT, "{" HI ",\"guided_regex\":\"a(\"}", "guided_regex", "guided_regex: "},
+    {CHAT, "{" HI ",\"guided_choice\":[\"a\",1]}", "guided_choice",
+     "guided_choice: must be an array of strings, found a number: /guided_choice/1 is 1"},
+    {CHAT, "{" HI ",\"grammar\":\"root ::= x\"}", "grammar", "grammar: GBNF grammar, line 1: "},
+    {CHAT, "{" HI ",\"grammar\":3}", "grammar", "grammar: must be a string, found a number: /grammar is 3"},
+    {CHAT, "{" HI ",\"grammar\":\"root ::= \\\"a\\\"\",\"regex\":\"a\"}", "regex",
+     "regex: goes without grammar; both were given"},
+    {CHAT, "{" HI ",\"regex\":\"a\",\"ignore_eos\":true}", "ignore_eos",
+     "ignore_eos: does not go with a schema or grammar"},
+    {CHAT, "{" HI ",\"guided_regex\":\"\"}", "guided_regex",
+     "guided_regex: must not be empty; leave it out where nothing is asked for"},
+    {CHAT, "{" HI ",\"guided_json\":\"\"}", "guided_json", "guided_json: must not be empty"},
+    {CHAT, "{" HI ",\"guided_choice\":\"\"}", "guided_choice",
+     "guided_choice: must be an array of strings, found a string: /guided_choice is \"\""},
+    {CHAT, "{" HI ",\"structured_outputs\":{\"regex\":\"\"}}", "structured_outputs.regex",
+     "structured_outputs.regex: must not be empty"},
+    {CHAT, "{" HI ",\"structured_outputs\":{\"regex\":\"a\",\"choice\":[\"b\"]}}",
+     "structured_outputs.choice",
+     "structured_outputs.choice: goes without structured_outputs.regex; both were given"},
+    {CHAT, "{" HI ",\"guided_json\":{},\"guided_whitespace_pattern\":\"[ a]\"}", "guided_whitespace_pattern",
+     "guided_whitespace_pattern: must match blanks, tabs and line breaks, and nothing else"},
+    {CHAT, "{" HI ",\"guided_json\":{},\"guided_whitespace_pattern\":\"(\"}", "guided_whitespace_pattern",
+     "guided_whitespace_pattern: "},
+    {CHAT, "{" HI ",\"regex\":\"a\",\"guided_whitespace_pattern\":\" ?\"}", "guided_whitespace_pattern",
+     "guided_whitespace_pattern: goes with a schema alone"},
+    {CHAT, "{" HI ",\"structured_outputs\":{\"jsn\":{}}}", "structured_outputs",
+     "structured_outputs: must have one of json, regex, choice, grammar and json_object"},
+    {CHAT, "{" HI ",\"guided_choice\":[]}", "guided_choice", "guided_choice: must have at least one string"},
+    {CHAT, "{" HI ",\"structured_outputs\":{\"structural_tag\":{}}}", "structured_outputs",
+     "structured_outputs: structural_tag is not supported; use json, regex, choice or grammar"},
+    {RESPONSES, "{\"input\":\"x\",\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":1}}}}",
+     "text", "text.format: #/type: "},
+};
+
 TEST(api_structured_refusals_name_field_and_place) {
-    static const struct {
-        const char *route, *body, *field, *message;
-    } rows[] = {
-        {CHAT, "{" HI ",\"response_format\":7}", "response_format",
-         "response_format: must be an object, found a number: /response_format is 7"},
-        {CHAT, "{" HI ",\"response_format\":{\"type\":\"yaml\"}}", "response_format",
-         "response_format: its type must be \"text\", \"json_object\" or \"json_schema\""},
-        {CHAT, "{" HI ",\"response_format\":{}}", "response_format",
-         "response_format: its type must be \"text\", \"json_object\" or \"json_schema\""},
-        {CHAT, "{" HI ",\"response_format\":{\"schema\":{}}}", "response_format",
-         "response_format: its type must be \"text\", \"json_object\" or \"json_schema\""},
-        {RESPONSES, "{\"input\":\"x\",\"text\":{\"format\":{}}}", "text.format",
-         "text.format: its type must be \"text\", \"json_object\" or \"json_schema\""},
-        {CHAT, "{" HI ",\"response_format\":{\"type\":\"json_schema\"}}", "response_format",
-         "response_format: json_schema needs a schema"},
-        {CHAT, "{" HI ",\"response_format\":" FORMAT("{\"properties\":{\"a\":{\"type\":\"strin\"}}}") "}",
-         "response_format", "response_format: #/properties/a/type: "},
-        {CHAT, "{" HI ",\"guided_json\":{\"properties\":{\"a\":{\"pattern\":\"(\"}}}}", "guided_json",
-         "guided_json: #/properties/a/pattern: "},
-        {CHAT, "{" HI ",\"guided_json\":{\"type\":\"array\",\"uniqueItems\":true}}", "guided_json",
-         "guided_json: #/uniqueItems: "},
-        {CHAT, "{" HI ",\"response_format\":" FORMAT("\"hi\"") "}", "response_format",
-         "response_format: the schema is a string, which is read as JSON: invalid JSON at byte 0: expected a "
-         "value"},
-        {CHAT, "{" HI ",\"guided_json\":\"{\"}", "guided_json",
-         "guided_json: the schema is a string, which is read as JSON: invalid JSON at byte 1: "},
-        {CHAT, "{" HI ",\"guided_json\":false}", "guided_json", "guided_json: "},
-        {CHAT, "{" HI ",\"guided_regex\":\"a(\"}", "guided_regex", "guided_regex: "},
-        {CHAT, "{" HI ",\"guided_choice\":[\"a\",1]}", "guided_choice",
-         "guided_choice: must be an array of strings, found a number: /guided_choice/1 is 1"},
-        {CHAT, "{" HI ",\"grammar\":\"root ::= x\"}", "grammar", "grammar: GBNF grammar, line 1: "},
-        {CHAT, "{" HI ",\"grammar\":3}", "grammar",
-         "grammar: must be a string, found a number: /grammar is 3"},
-        {CHAT, "{" HI ",\"grammar\":\"root ::= \\\"a\\\"\",\"regex\":\"a\"}", "regex",
-         "regex: goes without grammar; both were given"},
-        {CHAT, "{" HI ",\"regex\":\"a\",\"ignore_eos\":true}", "ignore_eos",
-         "ignore_eos: does not go with a schema or grammar"},
-        {CHAT, "{" HI ",\"guided_regex\":\"\"}", "guided_regex",
-         "guided_regex: must not be empty; leave it out where nothing is asked for"},
-        {CHAT, "{" HI ",\"guided_json\":\"\"}", "guided_json", "guided_json: must not be empty"},
-        {CHAT, "{" HI ",\"guided_choice\":\"\"}", "guided_choice",
-         "guided_choice: must be an array of strings, found a string: /guided_choice is \"\""},
-        {CHAT, "{" HI ",\"structured_outputs\":{\"regex\":\"\"}}", "structured_outputs.regex",
-         "structured_outputs.regex: must not be empty"},
-        {CHAT, "{" HI ",\"structured_outputs\":{\"regex\":\"a\",\"choice\":[\"b\"]}}",
-         "structured_outputs.choice",
-         "structured_outputs.choice: goes without structured_outputs.regex; both were given"},
-        {CHAT, "{" HI ",\"guided_json\":{},\"guided_whitespace_pattern\":\"[ a]\"}",
-         "guided_whitespace_pattern",
-         "guided_whitespace_pattern: must match blanks, tabs and line breaks, and nothing else"},
-        {CHAT, "{" HI ",\"guided_json\":{},\"guided_whitespace_pattern\":\"(\"}", "guided_whitespace_pattern",
-         "guided_whitespace_pattern: "},
-        {CHAT, "{" HI ",\"regex\":\"a\",\"guided_whitespace_pattern\":\" ?\"}", "guided_whitespace_pattern",
-         "guided_whitespace_pattern: goes with a schema alone"},
-        {CHAT, "{" HI ",\"structured_outputs\":{\"jsn\":{}}}", "structured_outputs",
-         "structured_outputs: must have one of json, regex, choice, grammar and json_object"},
-        {CHAT, "{" HI ",\"guided_choice\":[]}", "guided_choice",
-         "guided_choice: must have at least one string"},
-        {CHAT, "{" HI ",\"structured_outputs\":{\"structural_tag\":{}}}", "structured_outputs",
-         "structured_outputs: structural_tag is not supported; use json, regex, choice or grammar"},
-        {RESPONSES,
-         "{\"input\":\"x\",\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":1}}}}", "text",
-         "text.format: #/type: "},
-    };
     FakeWorker *f = start();
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s", rows[i].body);
-        Answer a = ask(f, "POST", rows[i].route, rows[i].body);
+    for (size_t i = 0; i < COUNT_OF(refusals); i++) {
+        TEST_CASE_LABEL("%s", refusals[i].body);
+        Answer a = ask(f, "POST", refusals[i].route, refusals[i].body);
         CHECK_INT_EQ(400, a.status);
         Str message = json_text_at(json_root(a.body), "error.message");
-        CHECK_STR_EQ(rows[i].field, json_text_at(json_root(a.body), "error.param"));
-        if (!CHECK(str_starts_with(message, str_from_c(rows[i].message)))) printf("%.*s\n", STR_ARG(message));
+        CHECK_STR_EQ(refusals[i].field, json_text_at(json_root(a.body), "error.param"));
+        if (!CHECK(str_starts_with(message, str_from_c(refusals[i].message))))
+            printf("%.*s\n", STR_ARG(message));
     }
     Answer a =
         ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"x\",\"schema\":{\"type\":\"strin\"}}");

@@ -18,7 +18,7 @@ static LangMaker test_maker(void) {
 static bool read_lang(LangMaker *m, const char *pattern, bool searched, Lang *out, Error *err) {
     Rx rx = rx_begin(m->keep);
     uint32_t root;
-    return rx_read_pattern(&rx, str_from_c(pattern), searched, m, &root, err) &&
+    return rx_read_pattern(&rx, str_from_c(pattern), searched ? RX_SEARCHED : RX_WHOLE, m, &root, err) &&
            rx_compile(&rx, root, m, out, err);
 }
 
@@ -154,6 +154,35 @@ TEST(dfa_patterns_are_refused_by_name) {
         m.work = 0;
         CHECK(!read_lang(&m, refused[i].pattern, true, &lang, &err));
         CHECK_STR_EQ(refused[i].message, err.message);
+    }
+}
+
+// A pattern that is too large is told with the limit and the place.
+TEST(dfa_patterns_of_too_many_parts_name_the_limit) {
+    static const struct {
+        const char *part;
+        uint32_t n;
+        const char *message;
+    } rows[] = {
+        {"ab|", 10000, NULL},
+        {"a", 20000, NULL},
+        {"ab|", 20000, "more than 65536 parts at byte 60001 of the pattern"},
+        {"a", 70000, "more than 65536 parts at byte 65535 of the pattern"},
+        {"(?=a)", 90, NULL},
+    };
+    static char text[1 << 17];
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        StrBuf b = STRBUF(text);
+        for (uint32_t k = 0; k < rows[i].n; k++)
+            strbuf_put(&b, str_from_c(rows[i].part));
+        strbuf_put_char(&b, 'a');
+        strbuf_put_char(&b, '\0');
+        TEST_CASE_LABEL("%s %u", rows[i].part, rows[i].n);
+        LangMaker m = test_maker();
+        Lang lang;
+        Error err = {0};
+        CHECK(read_lang(&m, text, false, &lang, &err) == !rows[i].message);
+        CHECK_STR_EQ(rows[i].message ? rows[i].message : "", err.message);
     }
 }
 

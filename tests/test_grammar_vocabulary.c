@@ -30,7 +30,7 @@ static GrammarNode add_counted(GrammarBuilder *b, const char *pattern, uint32_t 
     Lang lang;
     uint32_t root;
     Error err = {0};
-    if (!rx_read_pattern(&rx, str_from_c(pattern), false, &maker, &root, &err) ||
+    if (!rx_read_pattern(&rx, str_from_c(pattern), RX_WHOLE, &maker, &root, &err) ||
         !rx_compile(&rx, root, &maker, &lang, &err) ||
         !(most ? dfa_from_lang_counted(&maker, &lang, most, spelling, around, around, dfa, &err)
                : dfa_from_lang(&maker, &lang, spelling, around, around, dfa, &err))) {

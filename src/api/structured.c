@@ -178,7 +178,7 @@ static bool add_regex(Compile *c, Str pattern, GrammarNode *out, Error *err) {
     m.scratch = c->scratch;
     m.scratch.next = c->scratch.end = c->scratch.next + arena_left(&c->scratch) / 2;
     if (!dfa) return error_set(err, ERR_NO_MEMORY, "no memory for the pattern");
-    if (!rx_read_pattern(&rx, pattern, false, &m, &root, err) || !rx_compile(&rx, root, &m, &lang, err))
+    if (!rx_read_pattern(&rx, pattern, RX_WHOLE, &m, &root, err) || !rx_compile(&rx, root, &m, &lang, err))
         return false;
     m.keep = c->keep;
     if (!dfa_from_lang(&m, &lang, LANG_UTF8, (Str){0}, (Str){0}, dfa, err)) return false;

@@ -120,7 +120,7 @@ static bool add_plain_text(const CallMaker *m, const Str *mark, GrammarNode *out
     Rx rx = rx_begin(&scratch);
     uint32_t root;
     Lang lang;
-    if (!rx_read_pattern(&rx, strbuf_str(&text), false, &maker, &root, err) ||
+    if (!rx_read_pattern(&rx, strbuf_str(&text), RX_WHOLE, &maker, &root, err) ||
         !rx_compile(&rx, root, &maker, &lang, err) ||
         !dfa_from_lang(&maker, &lang, LANG_UTF8, (Str){0}, (Str){0}, dfa, err) ||
         (mark && !dfa_without_text(&maker, dfa, *mark, false, dfa, err)))

@@ -168,7 +168,7 @@ bool reader_pattern(Reader *r, Str pattern, GrammarNode *out) {
     Rx rx = rx_begin(&r->arena);
     uint32_t root;
     size_t from = (size_t)(pattern.ptr - r->text.ptr);
-    bool ok = rx_read_pattern(&rx, pattern, false, r->maker, &root, r->err);
+    bool ok = rx_read_pattern(&rx, pattern, RX_PART, r->maker, &root, r->err);
     if (!ok && r->err->position != ERROR_NO_POSITION && pattern.ptr >= r->text.ptr &&
         pattern.ptr < r->text.ptr + r->text.len)
         r->err->position += from;

@@ -275,7 +275,7 @@ static bool from_pattern(LangMaker *m, const char *pattern, Lang *out, Error *er
     LangMaker inner = *m;
     Rx rx = rx_begin(&inner.scratch);
     uint32_t root;
-    bool ok = rx_read_pattern(&rx, str_from_c(pattern), false, &inner, &root, err) &&
+    bool ok = rx_read_pattern(&rx, str_from_c(pattern), RX_WHOLE, &inner, &root, err) &&
               rx_compile(&rx, root, &inner, out, err);
     m->work = inner.work;
     return ok;

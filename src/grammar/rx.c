@@ -12,11 +12,24 @@ static uint32_t add(Rx *rx, RxNode node) {
     uint32_t a = rx->n_nodes && node.a < rx->n_nodes ? rx->nodes[node.a].depth : 0;
     uint32_t b = rx->n_nodes && node.b < rx->n_nodes ? rx->nodes[node.b].depth : 0;
     node.depth = (uint16_t)(1 + (a > b ? a : b));
-    rx->full = rx->n_nodes == RX_NODES_MAX || node.depth > RX_DEPTH_MAX ||
-               !lang_grow(rx->arena, (void **)&rx->nodes, &rx->nodes_cap, rx->n_nodes + 1, sizeof *rx->nodes);
+    if (rx->n_nodes == RX_NODES_MAX) rx->full = RX_TOO_MANY;
+    else if (node.depth > RX_DEPTH_MAX) rx->full = RX_TOO_DEEP;
+    else if (!lang_grow(rx->arena, (void **)&rx->nodes, &rx->nodes_cap, rx->n_nodes + 1, sizeof *rx->nodes))
+        rx->full = RX_NO_MEMORY;
     if (rx->full) return RX_NEVER;
     rx->nodes[rx->n_nodes] = node;
     return rx->n_nodes++;
+}
+
+bool rx_refuse_full(const Rx *rx, Error *err) {
+    switch (rx->full) {
+    case RX_HAS_ROOM:
+    case RX_NO_MEMORY: break;
+    case RX_TOO_MANY: return error_set(err, ERR_TOO_LARGE, "more than %d parts", RX_NODES_MAX);
+    case RX_TOO_DEEP:
+        return error_set(err, ERR_TOO_LARGE, "more than %d parts within each other", RX_DEPTH_MAX);
+    }
+    return lang_no_memory(err);
 }
 
 uint32_t rx_add_kind(Rx *rx, RxKind kind) {
@@ -47,7 +60,7 @@ uint32_t rx_sort_ranges(RxRange *ranges, uint32_t count) {
 
 uint32_t rx_ranges(Rx *rx, const RxRange *ranges, uint32_t count) {
     RxRange *copy = rx->full ? NULL : arena_new(rx->arena, RxRange, count);
-    if (!copy) rx->full = true;
+    if (!copy && !rx->full) rx->full = RX_NO_MEMORY;
     if (rx->full || count == 0) return RX_NEVER;
     memcpy(copy, ranges, count * sizeof *copy);
     uint32_t n = rx_sort_ranges(copy, count);
@@ -57,7 +70,7 @@ uint32_t rx_ranges(Rx *rx, const RxRange *ranges, uint32_t count) {
 uint32_t rx_literal(Rx *rx, Str text) {
     if (text.len == 0) return RX_EMPTY;
     Str copy = rx->full || text.len > UINT32_MAX ? (Str){0} : arena_copy_str(rx->arena, text);
-    if (!copy.ptr) rx->full = true;
+    if (!copy.ptr && !rx->full) rx->full = RX_NO_MEMORY;
     return add(rx, (RxNode){.kind = RX_KIND_LITERAL, .min = (uint32_t)copy.len, .as.text = copy.ptr});
 }
 

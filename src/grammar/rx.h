@@ -17,11 +17,12 @@ typedef struct {
 } RxRange;
 
 typedef struct RxNode RxNode;
+typedef enum { RX_HAS_ROOM, RX_TOO_MANY, RX_TOO_DEEP, RX_NO_MEMORY } RxFull;
 typedef struct {
     Arena *arena;
     RxNode *nodes;
     uint32_t n_nodes, nodes_cap;
-    bool full;
+    RxFull full;
 } Rx;
 
 #define RX_NEVER 0u // matches nothing
@@ -35,9 +36,16 @@ uint32_t rx_alt(Rx *rx, uint32_t a, uint32_t b);
 uint32_t rx_repeat(Rx *rx, uint32_t a, uint32_t min, uint32_t max);
 uint32_t rx_lang(Rx *rx, const Lang *lang);
 
-// A pattern in the syntax of ECMA-262 (with its flag u). `searched`: it may match anywhere, as JSON Schema
-// has it; else the whole text must match. What is not regular, or not supported, is refused by name and
-// position (err->position is the byte in the pattern).
-MUST_CHECK bool rx_read_pattern(Rx *rx, Str pattern, bool searched, LangMaker *m, uint32_t *out, Error *err);
+// How a pattern and a text meet.
+typedef enum {
+    RX_WHOLE,    // all of the text matches
+    RX_SEARCHED, // it may match anywhere, as JSON Schema has it
+    // All of a part of a text that may go on: a look ahead that could see beyond the part is refused.
+    RX_PART,
+} RxUse;
+
+// A pattern in the syntax of ECMA-262 (with its flag u). What is not regular, or not supported, is refused by
+// name and position (err->position is the byte in the pattern).
+MUST_CHECK bool rx_read_pattern(Rx *rx, Str pattern, RxUse use, LangMaker *m, uint32_t *out, Error *err);
 
 MUST_CHECK bool rx_compile(const Rx *rx, uint32_t root, LangMaker *m, Lang *out, Error *err);

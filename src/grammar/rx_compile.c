@@ -382,7 +382,7 @@ static bool make_states(Compiler *c, uint32_t start) {
 
 bool rx_compile(const Rx *rx, uint32_t root, LangMaker *m, Lang *out, Error *err) {
     static const RxRange none[1];
-    if (rx->full) return error_set(err, ERR_TOO_LARGE, "a regular expression has too many parts");
+    if (rx->full) return rx_refuse_full(rx, err);
     Compiler c = {.m = m, .rx = rx, .err = err, .scratch = m->scratch};
     c.known_atoms.arena = &c.scratch;
     uint32_t match, start, atom;

@@ -31,6 +31,8 @@ struct RxNode {
 
 enum { RX_DEPTH_MAX = 2000, RX_PROGRAM_MAX = 1 << 18 };
 
+// Says what a builder that is full has too much of. Always false.
+bool rx_refuse_full(const Rx *rx, Error *err);
 // Sorted, joined; in place. Returns the new count.
 uint32_t rx_sort_ranges(RxRange *ranges, uint32_t count);
 uint32_t rx_add_kind(Rx *rx, RxKind kind); // RX_KIND_START, RX_KIND_END

@@ -16,7 +16,8 @@ typedef struct {
     uint32_t depth;    // of groups
     uint32_t n_last;   // of them, those that end the text
     uint32_t n_starts; // how many ^ have been read
-    bool searched;
+    uint32_t n_ends;   // … $
+    RxUse use;
 } Reader;
 
 // A set in the making.
@@ -27,6 +28,14 @@ typedef struct {
 
 static bool refuse(Reader *r, size_t at, const char *what) {
     return error_set_at(r->err, ERR_INVALID_REQUEST, at, "%s at byte %zu of the pattern", what, at);
+}
+
+static bool check_room(Reader *r) {
+    if (!r->rx->full) return true;
+    (void)rx_refuse_full(r->rx, r->err);
+    Error why = *r->err;
+    if (why.code != ERR_TOO_LARGE) return false;
+    return error_set_at(r->err, why.code, r->at, "%s at byte %zu of the pattern", why.message, r->at);
 }
 
 static bool at_end(const Reader *r) {
@@ -263,6 +272,27 @@ static bool read_class(Reader *r, uint32_t *out) {
 
 // ---- terms ----
 
+// Parts in a row, or alternatives, in the making.
+typedef struct {
+    uint32_t *parts;
+    uint32_t count, cap;
+} Row;
+
+static bool add_part(Reader *r, Row *row, uint32_t part) {
+    if (!lang_grow(r->rx->arena, (void **)&row->parts, &row->cap, row->count + 1, sizeof part))
+        return lang_no_memory(r->err);
+    row->parts[row->count++] = part;
+    return check_room(r);
+}
+
+// Halves at a time, so that the tree stays low.
+static uint32_t join_row(Rx *rx, uint32_t (*two)(Rx *rx, uint32_t a, uint32_t b), const uint32_t *parts,
+                         uint32_t count) {
+    if (count <= 1) return count ? parts[0] : RX_EMPTY;
+    uint32_t half = count / 2, a = join_row(rx, two, parts, half);
+    return two(rx, a, join_row(rx, two, parts + half, count - half));
+}
+
 // What belongs to an alternative behind its last term: nothing; the rest of the text, which may be anything
 // where the pattern is searched; the end of the text.
 typedef enum { TAIL_NONE, TAIL_REST, TAIL_END } Tail;
@@ -363,8 +393,10 @@ static bool read_term(Reader *r, uint32_t *out) {
         *out = rx_add_kind(r->rx, RX_KIND_START);
         return true;
     }
-    if (take(r, "$") || take(r, "\\Z")) *out = rx_add_kind(r->rx, RX_KIND_END);
-    else if (take(r, ".")) *out = rx_ranges(r->rx, no_newline, COUNT_OF(no_newline));
+    if (take(r, "$") || take(r, "\\Z")) {
+        r->n_ends++;
+        *out = rx_add_kind(r->rx, RX_KIND_END);
+    } else if (take(r, ".")) *out = rx_ranges(r->rx, no_newline, COUNT_OF(no_newline));
     else if (take(r, "(")) return read_group(r, TAIL_NONE, out);
     else if (take(r, "[")) return read_class(r, out);
     else if (take(r, "\\")) return read_escaped_term(r, out);
@@ -384,6 +416,21 @@ static uint32_t any_text(Reader *r) {
 
 static bool read_alternative(Reader *r, Tail tail, uint32_t *out);
 
+// Whether the texts that follow decide a look ahead themselves, whatever comes behind them: each of them has
+// what is looked for, or cannot be gone on with to it.
+static bool is_decided(Reader *r, const Lang *followed, const Lang *looked, bool *out) {
+    Lang begun = *looked, undecided;
+    uint8_t *all = arena_new_dirty(r->m->keep, uint8_t, looked->n_states);
+    if (!all) return lang_no_memory(r->err);
+    memset(all, 1, looked->n_states); // each state leads to an accepting one
+    begun.accepts = all;
+    if (!lang_combine(r->m, LANG_AND, followed, &begun, &undecided, r->err) ||
+        !lang_combine(r->m, LANG_WITHOUT, &undecided, looked, &undecided, r->err))
+        return false;
+    *out = lang_is_empty(&undecided);
+    return true;
+}
+
 // A look ahead outside of groups, or in one that ends the text, speaks of the whole rest of the text, as what
 // follows it does: both are languages, whose product is what may follow `prefix`. The result goes to the end
 // of the text.
@@ -391,22 +438,25 @@ static bool read_look_ahead(Reader *r, Tail tail, uint32_t prefix, uint32_t *out
     size_t start = r->at;
     bool negative = take(r, "(?!");
     if (!negative && !take(r, "(?=")) return false;
-    if (r->rx->full) return lang_no_memory(r->err);
-    bool is_at_start =
-        r->rx->nodes[prefix].kind == RX_KIND_START || (prefix == RX_EMPTY && !r->searched && r->n_last == 0);
-    uint32_t n_starts = r->n_starts, ahead, rest;
+    bool is_at_start = r->rx->nodes[prefix].kind == RX_KIND_START ||
+                       (prefix == RX_EMPTY && r->use != RX_SEARCHED && r->n_last == 0);
+    uint32_t n_starts = r->n_starts, n_ends = r->n_ends, ahead, rest;
     Lang looked, followed, both;
     if (++r->depth > GROUP_DEPTH_MAX) return refuse(r, start, "groups nested too deeply");
     if (!read_alternatives(r, TAIL_NONE, &ahead)) return false;
     if (!take(r, ")")) return refuse(r, start, "a group without end");
+    bool asks_for_end = r->n_ends > n_ends, decided = true;
     if (!read_alternative(r, tail, &rest)) return false;
     r->depth--;
     if (r->n_starts > n_starts && !is_at_start)
         return refuse(r, start, "a look ahead with ^ in or behind it");
     ahead = rx_cat(r->rx, ahead, any_text(r));
-    if (!rx_compile(r->rx, ahead, r->m, &looked, r->err) ||
-        !rx_compile(r->rx, rest, r->m, &followed, r->err) ||
-        !lang_combine(r->m, negative ? LANG_WITHOUT : LANG_AND, &followed, &looked, &both, r->err))
+    if (!rx_compile(r->rx, ahead, r->m, &looked, r->err) || !rx_compile(r->rx, rest, r->m, &followed, r->err))
+        return false;
+    if (r->use == RX_PART && !is_decided(r, &followed, &looked, &decided)) return false;
+    if (!decided || (r->use == RX_PART && asks_for_end))
+        return refuse(r, start, "a look ahead that sees beyond the end of its terminal");
+    if (!lang_combine(r->m, negative ? LANG_WITHOUT : LANG_AND, &followed, &looked, &both, r->err))
         return false;
     Lang *kept = arena_new(r->m->keep, Lang, 1);
     if (!kept) return lang_no_memory(r->err);
@@ -449,7 +499,7 @@ static Tail tail_of_group(const Reader *r, Tail tail) {
 
 static uint32_t add_tail(Reader *r, Tail tail) {
     if (tail == TAIL_END) return rx_add_kind(r->rx, RX_KIND_END);
-    return tail && r->searched ? any_text(r) : RX_EMPTY;
+    return tail && r->use == RX_SEARCHED ? any_text(r) : RX_EMPTY;
 }
 
 static bool read_last_group(Reader *r, Tail tail, uint32_t prefix, uint32_t *out) {
@@ -463,37 +513,40 @@ static bool read_last_group(Reader *r, Tail tail, uint32_t prefix, uint32_t *out
 }
 
 static bool read_alternative(Reader *r, Tail tail, uint32_t *out) {
-    *out = RX_EMPTY;
+    Row row = {0};
     while (!at_end(r) && !peek(r, '|') && !peek(r, ')')) {
         Str ahead = str_slice(r->pattern, r->at, r->pattern.len);
-        if (tail && (str_starts_with(ahead, STR("(?=")) || str_starts_with(ahead, STR("(?!"))))
-            return read_look_ahead(r, tail, *out, out);
-        Tail last = tail && peek(r, '(') ? tail_of_group(r, tail) : TAIL_NONE;
-        if (last) return read_last_group(r, last, *out, out);
+        bool looks = tail && (str_starts_with(ahead, STR("(?=")) || str_starts_with(ahead, STR("(?!")));
+        Tail last = tail && !looks && peek(r, '(') ? tail_of_group(r, tail) : TAIL_NONE;
+        if (looks || last) {
+            uint32_t prefix = join_row(r->rx, rx_cat, row.parts, row.count);
+            return looks ? read_look_ahead(r, tail, prefix, out) : read_last_group(r, last, prefix, out);
+        }
         bool is_assertion = peek(r, '^') || peek(r, '$') || str_starts_with(ahead, STR("\\A")) ||
                             str_starts_with(ahead, STR("\\Z")); // of Python and others: the same without m
         uint32_t term;
-        if (!read_term(r, &term) || !read_quantifier(r, is_assertion, &term)) return false;
-        *out = rx_cat(r->rx, *out, term);
+        if (!read_term(r, &term) || !read_quantifier(r, is_assertion, &term) || !add_part(r, &row, term))
+            return false;
     }
-    *out = rx_cat(r->rx, *out, add_tail(r, tail));
-    return true;
+    if (!add_part(r, &row, add_tail(r, tail))) return false;
+    *out = join_row(r->rx, rx_cat, row.parts, row.count);
+    return check_room(r);
 }
 
 static bool read_alternatives(Reader *r, Tail tail, uint32_t *out) {
-    if (!read_alternative(r, tail, out)) return false;
-    while (take(r, "|")) {
-        uint32_t other;
-        if (!read_alternative(r, tail, &other)) return false;
-        *out = rx_alt(r->rx, *out, other);
-    }
-    return true;
+    Row row = {0};
+    do {
+        uint32_t one;
+        if (!read_alternative(r, tail, &one) || !add_part(r, &row, one)) return false;
+    } while (take(r, "|"));
+    *out = join_row(r->rx, rx_alt, row.parts, row.count);
+    return check_room(r);
 }
 
-bool rx_read_pattern(Rx *rx, Str pattern, bool searched, LangMaker *m, uint32_t *out, Error *err) {
-    Reader r = {.rx = rx, .m = m, .err = err, .pattern = pattern, .searched = searched};
+bool rx_read_pattern(Rx *rx, Str pattern, RxUse use, LangMaker *m, uint32_t *out, Error *err) {
+    Reader r = {.rx = rx, .m = m, .err = err, .pattern = pattern, .use = use};
     if (!read_alternatives(&r, TAIL_REST, out)) return false;
     if (!at_end(&r)) return refuse(&r, r.at, "a closing parenthesis without an opening one");
-    if (searched) *out = rx_cat(rx, any_text(&r), *out);
+    if (use == RX_SEARCHED) *out = rx_cat(rx, any_text(&r), *out);
     return true;
 }

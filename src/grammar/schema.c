@@ -98,7 +98,7 @@ bool schema_check_blanks(Str pattern, Arena scratch, Error *err) {
         LangMaker own = m;
         Rx rx = rx_begin(&own.scratch);
         uint32_t root;
-        if (!rx_read_pattern(&rx, patterns[i], false, &own, &root, err) ||
+        if (!rx_read_pattern(&rx, patterns[i], RX_WHOLE, &own, &root, err) ||
             !rx_compile(&rx, root, &own, &langs[i], err))
             return false;
     }

@@ -75,8 +75,8 @@ bool schema_read_pattern(SchemaReader *r, const JsonNode *node, Str pattern, boo
     uint32_t root;
     Lang *lang = arena_new(&r->memory, Lang, 1);
     if (!lang) return schema_no_memory(r);
-    bool ok =
-        rx_read_pattern(&rx, pattern, searched, &m, &root, r->err) && rx_compile(&rx, root, &m, lang, r->err);
+    bool ok = rx_read_pattern(&rx, pattern, searched ? RX_SEARCHED : RX_WHOLE, &m, &root, r->err) &&
+              rx_compile(&rx, root, &m, lang, r->err);
     r->maker.work = m.work;
     *out = lang;
     return ok || schema_place(r, node);

@@ -105,7 +105,7 @@ static void fuzz_pattern(Str pattern, Str texts, bool searched) {
     Lang lang;
     Dfa dfa;
     Error err = {.position = ERROR_NO_POSITION};
-    if (!rx_read_pattern(&rx, pattern, searched, &maker, &root, &err) ||
+    if (!rx_read_pattern(&rx, pattern, searched ? RX_SEARCHED : RX_WHOLE, &maker, &root, &err) ||
         !rx_compile(&rx, root, &maker, &lang, &err) ||
         !dfa_from_lang(&maker, &lang, LANG_UTF8, (Str){0}, (Str){0}, &dfa, &err)) {
         grammar_require(err.code == ERR_INVALID_REQUEST || err.code == ERR_TOO_LARGE ||
