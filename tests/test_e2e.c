@@ -282,6 +282,28 @@ static const char *file_without_numbers(void) {
     return path;
 }
 
+// The last norm makes logits that are so far apart that what follows is taken for impossible.
+static const char *file_of_large_weights(void) {
+    const char *path = test_tmp_path("large.gguf");
+    TinyModel model = tiny_model_llama();
+    GgufBuilder b = gguf_builder_begin();
+    tiny_model_put_metadata(&b, &model);
+    tiny_model_add_tensors(&b, &model);
+    Str file = gguf_builder_end(&b);
+    GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = "large.gguf"};
+    Arena arena = os_arena(1 << 22);
+    const GgufFile *parsed;
+    Error err;
+    REQUIRE(gguf_parse(&part, 1, &arena, &parsed, &err));
+    const GgufTensor *norm = gguf_find_tensor(parsed, STR("output_norm.weight"));
+    REQUIRE(norm && norm->dtype == DTYPE_F32);
+    const float large = 1e20f;
+    for (uint64_t i = 0; i < norm->dims[0]; i++)
+        memcpy((char *)file.ptr + norm->file_offset + i * sizeof large, &large, sizeof large);
+    REQUIRE(gguf_builder_save(file, path));
+    return path;
+}
+
 TEST(e2e_exit_codes) {
     const char *model = tiny_model_file(), *text = tmp_file_write("note.txt", "not a model");
     const char *empty = tmp_file_write("tokens", "# none\n");
@@ -335,6 +357,32 @@ TEST(e2e_exit_codes) {
         CHECK(rows[i].out ? text_contains(out, rows[i].out) : out.len == 0);
         if (!CHECK(rows[i].err ? text_contains(err, rows[i].err) : err.len == 0))
             printf("%.*s\n", STR_ARG(err));
+    }
+}
+
+// Perplexity says what went wrong and where, and prints no figure.
+TEST(e2e_perplexity_of_no_numbers) {
+    const char *nan = file_without_numbers(), *large = file_of_large_weights();
+    const char *text = tmp_file_write("longer.txt", "Once upon a time there was a text of some words.\n");
+    const struct {
+        const char *model, *more, *message;
+    } rows[] = {
+        {nan, "",
+         "window 0, position 3: the model computed NaN or infinity, first in layer 1, RMS_NORM with blk.1."},
+        {nan, " --json", ": the model computed NaN or infinity, first in layer 1, "},
+        {large, "",
+         "window 0: the perplexity is infinite; in window 0 the model gives the token behind position "},
+        {large, " --json", "window 0: the perplexity is infinite"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s%s", rows[i].model, rows[i].more);
+        char line[128];
+        snprintf(line, sizeof line, "perplexity --model %% --device cpu --context 8%s %%", rows[i].more);
+        Process p = process_start(line, (const char *[]){rows[i].model, text}, NULL);
+        CHECK_INT_EQ(1, process_wait(p));
+        CHECK_INT_EQ(0, process_read_file(p.out_path).len);
+        if (!CHECK(text_contains(process_read_file(p.err_path), rows[i].message)))
+            printf("%.*s\n", STR_ARG(process_read_file(p.err_path)));
     }
 }
 

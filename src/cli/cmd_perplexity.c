@@ -23,6 +23,10 @@ typedef struct {
     uint64_t n_scored;
     double sum, sum_squared; // of -ln p
     double of_whole_windows; // the perplexity after the last of them
+    // Of all scored tokens the one with the largest -ln p, for what is said of a perplexity that is infinite.
+    double largest;
+    uint32_t largest_window, largest_position; // of the logits
+    uint32_t invalid; // the first position of the window whose logits are not numbers; UINT32_MAX: none
     bool terminal;
 } Perplexity;
 
@@ -33,40 +37,53 @@ static void figures(const Perplexity *p, double *perplexity, double *error) {
     *error = n > 1 ? exp(mean) * sqrt(variance / (n - 1)) : 0;
 }
 
-// -ln of the softmax of `logits` at `token`.
+// -ln of the softmax of `logits` at `token`; NAN where one of them is NaN or infinite.
 static double negative_log_probability(const float *logits, uint32_t n_vocab, int32_t token) {
     double most = logits[0];
-    for (uint32_t i = 1; i < n_vocab; i++)
+    bool finite = true;
+    for (uint32_t i = 0; i < n_vocab; i++) {
         most = fmax(most, logits[i]);
+        finite &= isfinite(logits[i]) != 0;
+    }
+    if (!finite) return NAN;
     double sum = exp(logits[0] - most);
     for (uint32_t i = 1; i < n_vocab; i++)
         sum += exp(logits[i] - most);
     return log(sum) + most - logits[token];
 }
 
-static void score_rows(Perplexity *p, const StepResult *result, uint32_t first_position) {
+static void score_rows(Perplexity *p, const StepResult *result, uint32_t index, uint32_t first_position) {
     uint32_t n_vocab = p->model.plan->n_vocab;
     for (uint32_t i = 0; i < result->n_logits; i++) {
         uint32_t next = first_position + i + 1;
         if (next >= p->n_window) return;
         double nll = negative_log_probability(result->logits + (size_t)i * n_vocab, n_vocab, p->window[next]);
+        if (isnan(nll)) {
+            p->invalid = next - 1;
+            return;
+        }
+        if (nll > p->largest) {
+            p->largest = nll;
+            p->largest_window = index;
+            p->largest_position = next - 1;
+        }
         p->sum += nll;
         p->sum_squared += nll * nll;
         p->n_scored++;
     }
 }
 
-static bool score_window(Perplexity *p, uint32_t index, Error *err) {
+// Runs the window's first n rows. n_scored of them, the last ones, are scored, or, where there are none, a
+// token is drawn of the last row, in *drawn.
+static bool run_rows(Perplexity *p, uint32_t index, uint32_t n, uint32_t n_scored, StepRun *drawn,
+                     Error *err) {
     Backend *b = p->model.backend;
-    const Tokenizer *t = p->model.tokenizer;
-    uint32_t n = p->n_window, scored_from = n / 2 - 1;
-    memcpy(p->window, p->tokens.ptr + (size_t)index * n, n * sizeof *p->window);
-    if (tokenizer_adds_bos(t)) p->window[0] = tokenizer_bos(t);
     SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = p->window, .n_prompt = n};
+    uint32_t scored_from = n - n_scored;
     if (!b->begin(b, 0, &start, err)) return false;
     // The size that a first step has, so that a stop signal is seen soon.
     uint32_t most = b->info.chunk_tokens ? b->info.chunk_tokens : b->info.max_rows;
-    for (uint32_t at = 0; at < n;) {
+    for (uint32_t at = 0; at < n && p->invalid == UINT32_MAX;) {
         uint32_t rows = (uint32_t)min_u64(most, n - at);
         uint32_t first = at > scored_from ? at : scored_from; // scored position of this step
         uint32_t n_logits = at + rows > first ? at + rows - first : 0;
@@ -74,18 +91,47 @@ static bool score_window(Perplexity *p, uint32_t index, Error *err) {
                                  .n_rows = rows,
                                  .tokens = p->window + at,
                                  .pages = p->pages,
-                                 .list_pages = (uint32_t)kv_pages_of(n),
+                                 .list_pages = (uint32_t)kv_pages_of(p->n_window),
+                                 .n_draws = drawn && at + rows == n,
                                  .n_logits = n_logits};
         StepResult result;
         if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;
         if (!b->read(b, &result, err)) return false;
         if (os_stop_signals()) return error_set(err, ERR_CANCELLED, "stopped");
-        if (n_logits) score_rows(p, &result, first);
+        if (n_logits) score_rows(p, &result, index, first);
+        if (sequence.n_draws) *drawn = result.runs[0];
         at += rows;
     }
-    if (!isfinite(p->sum))
-        return error_set(err, ERR_INTERNAL, "window %u: the model computed NaN or infinity", index);
     return true;
+}
+
+// The operation is known of a row of which a token should have been drawn: the rows up to the first with such
+// logits are run once more, and the last draws.
+static bool refuse_invalid(Perplexity *p, uint32_t index, Error *err) {
+    uint32_t position = p->invalid;
+    StepRun drawn = {0};
+    p->invalid = UINT32_MAX;
+    if (!run_rows(p, index, position + 1, 0, &drawn, err)) return false;
+    return error_set(err, ERR_INTERNAL, "window %u, position %u: the model computed NaN or infinity%s%s",
+                     index, position, drawn.first_invalid ? ", first in " : "",
+                     drawn.first_invalid ? drawn.first_invalid : "");
+}
+
+static bool score_window(Perplexity *p, uint32_t index, Error *err) {
+    const Tokenizer *t = p->model.tokenizer;
+    uint32_t n = p->n_window;
+    double perplexity, error;
+    memcpy(p->window, p->tokens.ptr + (size_t)index * n, n * sizeof *p->window);
+    if (tokenizer_adds_bos(t)) p->window[0] = tokenizer_bos(t);
+    p->invalid = UINT32_MAX;
+    if (!run_rows(p, index, n, n - (n / 2 - 1), NULL, err)) return false;
+    if (p->invalid != UINT32_MAX) return refuse_invalid(p, index, err);
+    figures(p, &perplexity, &error);
+    if (isfinite(perplexity) && isfinite(error)) return true;
+    return error_set(err, ERR_INTERNAL,
+                     "window %u: the perplexity is infinite; in window %u the model gives the token behind "
+                     "position %u a probability of exp(-%g), as weights or scales that are far too large do",
+                     index, p->largest_window, p->largest_position, p->largest);
 }
 
 static bool prepare(Perplexity *p, Error *err) {
