@@ -325,6 +325,18 @@ TEST(api_structured_calls_refused) {
         {"hermes", "{" HI ",\"tool_choice\":\"required\"}", "tool_choice: a call needs tools"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"jump\"}}",
          "tool_choice: no tool is named 'jump'"},
+        // A name is shown whole.
+        {"hermes", "{" HI ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"lo\\u0000ok\"}}]}",
+         "tools[0].function.name: \"lo\\u0000ok\" must be made of letters, digits, _, - and ."},
+        {"hermes",
+         "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"lo\\u0000ok\\n\\\"\"}}",
+         "tool_choice: no tool is named 'lo\\u0000ok\\n\\\"'"},
+        {"hermes",
+         "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+         "\"look\",\"parameters\":{\"properties\":{\"a\\u0000b\":{\"type\":\"st\\u0000ring\"}}}}}]}",
+         "tool_choice: the parameters of look: #/properties/a\\u0000b/type: \"st\\u0000ring\" is not "
+         "the "
+         "name of a type"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\"}}",
          "tool_choice: needs the name of a function"},
         {"hermes", "{" HI "," TOOLS "," WITHIN("auto", FUNCTION("look") "," FUNCTION("jump")) "}",
@@ -359,6 +371,11 @@ TEST(api_structured_calls_refused) {
          "tool_choice: the parameters of look: #: the name \"<a>\" cannot be written in calls of this "
          "model's "
          "format"},
+        {"qwen-xml",
+         "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+         "\"look\",\"parameters\":{\"properties\":{\"<\\u0000a>\":{}}}}}]}",
+         "tool_choice: the parameters of look: #: the name \"<\\u0000a>\" cannot be written in calls of this "
+         "model's format"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         FakeWorker *f =

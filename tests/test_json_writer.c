@@ -47,6 +47,33 @@ TEST(json_writer_escapes_strings) {
     }
 }
 
+// What is shown of a name in a message: all of it, or whole characters and escapes of it.
+TEST(json_writer_shows_names) {
+    static const struct {
+        size_t room; // with the zero at the end
+        Str name;
+        const char *shown;
+    } rows[] = {
+        {16, STR(""), ""},
+        {16, STR("look"), "look"},
+        {16, STR("lo\0ok\n\"\x7f"), "lo\\u0000ok\\n\\\"\x7f"},
+        {16, STR("123456789012345"), "123456789012345"},
+        {16, STR("1234567890123456"), "123456789012..."},
+        {16, STR("12345678901\0"), "12345678901..."},
+        {16, STR("123456789\0"), "123456789\\u0000"},
+        {16, STR("1234567890\n\0"), "1234567890\\n..."},
+        {16, STR("12345678901\xC3\xA9x\xC3\xA9"), "12345678901..."},
+        {16, STR("a\xFFz"), "a\xEF\xBF\xBDz"},
+        {4, STR("long"), "..."},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char text[32];
+        StrBuf b = strbuf_from_memory(text, rows[i].room);
+        json_put_shown(&b, rows[i].name);
+        CHECK_STR_EQ(rows[i].shown, text);
+    }
+}
+
 TEST(json_writer_places_commas) {
     char memory[512];
     StrBuf out = STRBUF(memory);

@@ -228,8 +228,11 @@ static bool is_allowed(const HeldCalls *calls, Str name) {
 }
 
 static bool check_there_is(const CallMaker *f, Str name, Error *err) {
-    return answer_tools_find(f->tools, name) != TOOL_NONE ||
-           error_set(err, ERR_INVALID_REQUEST, "no tool is named '%.*s'", STR_ARG(name));
+    char text[256];
+    StrBuf shown = STRBUF(text);
+    if (answer_tools_find(f->tools, name) != TOOL_NONE) return true;
+    json_put_shown(&shown, name);
+    return error_set(err, ERR_INVALID_REQUEST, "no tool is named '%s'", text);
 }
 
 // All that the request names are among the tools.

@@ -2,8 +2,8 @@
 #include "chat/conversation_internal.h"
 
 #include "base/strbuf.h"
-#include "base/utf8.h"
 #include "chat/answer_tools.h"
+#include "json/json_writer.h"
 
 #include <stdio.h>
 
@@ -37,8 +37,10 @@ bool fail_type(Maker *m, const Place *where, const char *expected, const JsonNod
 }
 
 bool fail_value(Maker *m, const Place *where, Str found, const char *reason) {
-    Str cut = str_slice(found, 0, utf8_valid_prefix(str_slice(found, 0, min_u64(found.len, 64))));
-    return fail_at(m, where, "\"%.*s%s\" %s", STR_ARG(cut), cut.len < found.len ? "..." : "", reason);
+    char text[68];
+    StrBuf shown = STRBUF(text);
+    json_put_shown(&shown, found);
+    return fail_at(m, where, "\"%s\" %s", text, reason);
 }
 
 // ---- reading ----

@@ -1,5 +1,6 @@
 // Demands become nodes of a grammar.
 #include "grammar/schema_internal.h"
+#include "json/json_writer.h"
 
 // ---- leaves ----
 
@@ -217,10 +218,13 @@ static bool emit_members(ObjectMaker *m, const JsonNode *at) {
         LangMaker maker = r->maker;
         Lang key;
         bool ok;
-        if (!schema_can_name(r, m->keys[i], m->is_arguments))
+        if (!schema_can_name(r, m->keys[i], m->is_arguments)) {
+            char text[256];
+            StrBuf shown = STRBUF(text);
+            json_put_shown(&shown, m->keys[i]);
             return schema_refuse(r, at, ERR_INVALID_REQUEST,
-                                 "the name \"%.*s\" cannot be written in calls of this model's format",
-                                 STR_ARG(m->keys[i]));
+                                 "the name \"%s\" cannot be written in calls of this model's format", text);
+        }
         maker.keep = &r->memory;
         ok = lang_literal(&maker, m->keys[i], &key, r->err);
         r->maker.work = maker.work;

@@ -3,6 +3,7 @@
 #include "grammar/number_lang.h"
 #include "grammar/rx.h"
 #include "grammar/schema_internal.h"
+#include "json/json_writer.h"
 
 // By its digits: the nearest double of 1e-400 or of 2.00000000000000000001 is an integer, and they are none.
 static bool read_count(SchemaReader *r, const JsonNode *value, uint64_t *out) {
@@ -49,8 +50,10 @@ static bool read_type(SchemaReader *r, const JsonNode *value, uint32_t *types) {
         return true;
     }
     if (!is_text) return schema_refuse_found(r, value, "not the name of a type");
-    return schema_refuse(r, value, ERR_INVALID_REQUEST, "\"%.*s\" is not the name of a type",
-                         (int)min_u64(name.len, 40), name.ptr);
+    char text[44];
+    StrBuf shown = STRBUF(text);
+    json_put_shown(&shown, name);
+    return schema_refuse(r, value, ERR_INVALID_REQUEST, "\"%s\" is not the name of a type", text);
 }
 
 static bool read_types(SchemaReader *r, const JsonNode *value, uint32_t *types) {

@@ -26,6 +26,7 @@ static void put_pointer(StrBuf *b, const JsonNode *root, const JsonNode *at) {
         for (uint32_t i = 0; n->type == JSON_OBJECT && i < key->length; i++) {
             char c = key->as.string[i];
             if (c == '~' || c == '/') strbuf_put(b, c == '~' ? STR("~0") : STR("~1"));
+            else if ((uint8_t)c < 0x20) json_escape_byte(b, (uint8_t)c);
             else strbuf_put_char(b, c);
         }
         n = inner;
@@ -60,7 +61,7 @@ static void put_keywords(StrBuf *b, const JsonNode *schema) {
         Str keyword;
         if (!json_read_str(key, &keyword) || says_nothing(keyword)) continue;
         if (n == KEYWORDS_SHOWN) strbuf_put(b, STR(", …"));
-        else if (n < KEYWORDS_SHOWN) strbuf_printf(b, "%s%.*s", n ? ", " : " (", STR_ARG(keyword));
+        else if (n < KEYWORDS_SHOWN) strbuf_put(b, n ? STR(", ") : STR(" (")), json_put_shown(b, keyword);
         n++;
     }
     if (n) strbuf_put_char(b, ')');
@@ -388,9 +389,12 @@ bool schema_resolve(SchemaReader *r, const JsonNode *schema, const JsonNode *ref
     if (!lang_work(&r->maker, r->n_names + text.len, r->err)) return schema_place(r, ref);
     const JsonNode *resource = find_resource(r, uri);
     if (!resource && base == 1 && text.len == 0) resource = r->root;
-    if (!resource)
-        return schema_refuse(r, ref, ERR_INVALID_REQUEST, "refers to another document, \"%.*s\"",
-                             STR_ARG(uri));
+    if (!resource) {
+        char shown[256];
+        StrBuf b = STRBUF(shown);
+        json_put_shown(&b, uri);
+        return schema_refuse(r, ref, ERR_INVALID_REQUEST, "refers to another document, \"%s\"", shown);
+    }
     char *decoded = arena_new(&r->memory, char, fragment.len + 1);
     if (!decoded) return schema_no_memory(r);
     fragment = percent_decode(fragment, decoded);

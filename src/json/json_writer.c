@@ -79,6 +79,25 @@ static void json_write_characters(StrBuf *out, Str s) {
     strbuf_put(out, str_slice(s, done, s.len));
 }
 
+void json_put_shown(StrBuf *out, Str s) {
+    size_t whole = out->len; // behind the last character that has room for "..." behind it
+    while (s.len) {
+        char text[16];
+        StrBuf piece = STRBUF(text);
+        uint32_t codepoint;
+        size_t length = max_u64(utf8_decode(s, &codepoint), 1);
+        json_write_characters(&piece, str_slice(s, 0, length));
+        if (out->len + piece.len >= out->cap) {
+            out->len = whole;
+            strbuf_put(out, STR("..."));
+            return;
+        }
+        strbuf_put(out, strbuf_str(&piece));
+        if (out->len + 3 < out->cap) whole = out->len;
+        s = str_slice(s, length, s.len);
+    }
+}
+
 void json_open_str(JsonWriter *w) {
     json_begin_item(w);
     strbuf_put_char(w->out, '"');

@@ -45,6 +45,9 @@ void json_close_str(JsonWriter *w);
 // The escape of a quote, a backslash or a control character, which no string holds as itself: the short one
 // where JSON has one (\n), else \u00xx.
 void json_escape_byte(StrBuf *out, uint8_t c);
+// A name or value from a request for a message, with escapes but without quotes: whole where there is room
+// for it, else cut behind a character, with "..." behind it.
+void json_put_shown(StrBuf *out, Str s);
 // A value that was read, as this writer spells it. Recurses at most JSON_DEPTH_MAX deep.
 void json_put_node(JsonWriter *w, const JsonNode *node);
 // Text that is already JSON: a value, or the members of an object without its braces.
