@@ -86,6 +86,7 @@ TEST(arch_keys_of_newer_models_are_checked) {
 // A number of deviations for each layer.
 TEST(arch_sparsities_are_checked) {
     static const float of_nothing[] = {1, NAN, 0, 0, 0, 0}, too_far[] = {1, 1, 1e9f, 0, 0, 0},
+                       below_all[] = {1, 1, 1, -1e38f, 0, 0}, some_are[] = {-INFINITY, -1, 1, 1, 1, 1},
                        all_are[] = {0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f};
     static const struct {
         const float *values;
@@ -93,7 +94,10 @@ TEST(arch_sparsities_are_checked) {
     } rows[] = {
         {of_nothing, "gemma3n.activation_sparsity_scale of layer 1 is nan; expected a number of deviations"},
         {too_far, "gemma3n.activation_sparsity_scale of layer 2 is 1e+09"},
+        {below_all,
+         "gemma3n.activation_sparsity_scale of layer 3 is -1e+38; expected a number of deviations"},
         {all_are, NULL},
+        {some_are, NULL},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         ArchModel m = *arch_model_named("gemma3n");

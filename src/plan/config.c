@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "base/strbuf.h"
 #include "plan/keys.h"
+#include "plan/rope.h"
 
 #include <math.h>
 
@@ -371,8 +372,30 @@ static bool check_cap(const ConfigReader *r, size_t field) {
            refuse(r, field, "%g; expected 0.01 to 1e6, or 0 for none", (double)cap);
 }
 
+static bool check_f32(const ConfigReader *r, size_t field, float least, float most) {
+    float value = f32_at(r, field);
+    return (value >= least && value <= most) ||
+           refuse(r, field, "%g; expected %g to %g", (double)value, (double)least, (double)most);
+}
+
+// YaRN's numbers together: its factor on cosines and sines is a quotient.
+static bool check_yarn(const ConfigReader *r) {
+    const GgufValue *value;
+    double scale = rope_scale(&r->c->rope);
+    size_t multiplier = AT(rope.yarn_log_multiplier);
+    if (!check_f32(r, AT(rope.yarn_beta_fast), 1e-6f, 1e6f) ||
+        !check_f32(r, AT(rope.yarn_beta_slow), 1e-6f, 1e6f))
+        return false;
+    if (is_scale((float)scale)) return true;
+    (void)row_of(r, multiplier, &value);
+    size_t field = value ? multiplier : AT(rope.factor);
+    return refuse(r, field,
+                  "%g, which multiplies queries and keys by %g; expected a multiplier of 1e-6 to 1e6",
+                  (double)f32_at(r, field), scale);
+}
+
 // Numbers of which the file may have one for layers with a window and one for the others. A head without a
-// rotary embedding is made of pairs, too.
+// rotary embedding is made of pairs, too. Frequencies of these numbers are finite at any position.
 static bool check_rope(const ConfigReader *r) {
     const RopeConfig *rope = &r->c->rope;
     bool has_rope = r->arch->rope_pairs != ROPE_NONE;
@@ -380,9 +403,8 @@ static bool check_rope(const ConfigReader *r) {
     size_t turned = has_rope ? AT(rope.dims) : AT(head_dim);
     if (u32_at(r, turned) % 2) return refuse(r, turned, "%u, not even", u32_at(r, turned));
     if (!has_rope) return true;
-    if (!(rope->base > 0)) return refuse(r, AT(rope.base), "%g; expected more than 0", (double)rope->base);
-    return !scaled || rope->factor > 0 ||
-           refuse(r, AT(rope.factor), "%g; expected more than 0", (double)rope->factor);
+    return check_f32(r, AT(rope.base), 1, 1e30f) && (!scaled || check_f32(r, AT(rope.factor), 1e-6f, 1e6f)) &&
+           (rope->scaling != ROPE_SCALING_YARN || check_yarn(r));
 }
 
 // Groups of experts are as large as each other, of two at least, and have as many together as a row uses.
@@ -454,8 +476,9 @@ static bool check(const ConfigReader *r) {
             "%s of %u layers has position biases instead of a rotary embedding, which are not supported",
             arch, c->n_layers);
     }
-    if (isnan(c->sparsity) || c->sparsity > 100) {
-        return refuse(r, AT(sparsity), "%g; expected a number of deviations, or minus infinity for none",
+    if (!(c->sparsity == -INFINITY || fabsf(c->sparsity) <= 100)) {
+        return refuse(r, AT(sparsity),
+                      "%g; expected a number of deviations of -100 to 100, or minus infinity for none",
                       (double)c->sparsity);
     }
     if (c->single_blocks && c->mixer == MIXER_ATTENTION && c->d_ff) {

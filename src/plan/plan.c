@@ -350,8 +350,8 @@ static bool builder_read_rope_factors(Builder *b, Error *err) {
     const DtypeInfo *info = dtype_info(w->dtype);
     info->dequantize(w->data, factors, w->n_cols / info->block_elements);
     for (uint64_t i = 0; i < w->n_cols; i++) {
-        if (factors[i] > 0) continue;
-        return error_set(err, ERR_BAD_FILE, "tensor \"%.*s\": factor %llu is %g; expected more than 0",
+        if (factors[i] >= 1e-6f) continue;
+        return error_set(err, ERR_BAD_FILE, "tensor \"%.*s\": factor %llu is %g; expected 1e-6 or more",
                          STR_ARG(w->name), (unsigned long long)i, (double)factors[i]);
     }
     b->rope_factors = factors;

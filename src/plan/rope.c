@@ -23,6 +23,15 @@ static double yarn_kept_share(const RopeConfig *c, uint32_t pair) {
     return 1 - fmin(fmax(ramp, 0), 1);
 }
 
+double rope_scale(const RopeConfig *c) {
+    double scale = (double)c->attn_factor;
+    if (c->scaling == ROPE_SCALING_YARN && c->yarn_score_growth == 0) {
+        double growth = 0.1 * log((double)c->factor);
+        scale *= (growth + 1) / (growth * (double)c->yarn_log_multiplier + 1);
+    }
+    return scale;
+}
+
 bool rope_init(const RopeConfig *c, RopePairs pairs, const float *factors, Arena *arena, Rope *out) {
     float *inv_freq = arena_new(arena, float, c->dims / 2);
     if (!inv_freq) return false;
@@ -37,11 +46,6 @@ bool rope_init(const RopeConfig *c, RopePairs pairs, const float *factors, Arena
         }
         inv_freq[i] = (float)freq;
     }
-    double scale = (double)c->attn_factor;
-    if (c->scaling == ROPE_SCALING_YARN && c->yarn_score_growth == 0) {
-        double growth = 0.1 * log((double)c->factor);
-        scale *= (growth + 1) / (growth * (double)c->yarn_log_multiplier + 1);
-    }
-    *out = (Rope){.inv_freq = inv_freq, .dims = c->dims, .pairs = pairs, .scale = (float)scale};
+    *out = (Rope){.inv_freq = inv_freq, .dims = c->dims, .pairs = pairs, .scale = (float)rope_scale(c)};
     return true;
 }
