@@ -83,6 +83,91 @@ TEST(arch_keys_of_newer_models_are_checked) {
     }
 }
 
+// How many shared experts there are, where the file says how wide they are, too.
+TEST(arch_shared_experts_are_counted) {
+    static const struct {
+        const char *model;
+        uint32_t count, width; // of all in the tensors: 128, but for hunyuan-moe's 32 and nemotron's 64
+        const char *message;   // NULL: read
+    } rows[] = {
+        {"ernie4_5-moe", 4, 128, NULL},
+        {"ernie4_5-moe", 1, 128, NULL},
+        {"ernie4_5-moe", 0, 128,
+         "ernie4_5-moe.expert_shared_count is 0, but expert_shared_feed_forward_length is 128"},
+        {"ernie4_5-moe", 2, 128,
+         "ernie4_5-moe.expert_shared_count is 2, but expert_shared_feed_forward_length 128 is not so many "
+         "times "
+         "expert_feed_forward_length 32"},
+        {"ernie4_5-moe", 3, 128, "ernie4_5-moe.expert_shared_count is 3, but"},
+        {"ernie4_5-moe", 1U << 27, 128,
+         "ernie4_5-moe.expert_shared_count is 134217728; expected 0 to 512"}, // 2^32 in all
+        {"glm4moe", 2, 128, "glm4moe.expert_shared_count is 2, but"},
+        {"glm4moe", 4, 128, NULL},
+        {"bailingmoe2", 1, 128, NULL},
+        {"bailingmoe2", 2, 64, NULL},
+        {"bailingmoe2", 4, 32, NULL},
+        {"bailingmoe2", 0, 128, "bailingmoe2.expert_shared_count is 0, but"},
+        {"bailingmoe2", 2, 128, "\"blk.1.ffn_gate_shexp.weight\": expected shape [256, 64], found [128, 64]"},
+        {"bailingmoe2", 3, 128, "\"blk.1.ffn_gate_shexp.weight\": expected shape [384, 64], found [128, 64]"},
+        {"bailingmoe2", 512, 1 << 23, "bailingmoe2.expert_shared_feed_forward_length is"},
+        {"hunyuan-moe", 1, 32, NULL},
+        {"hunyuan-moe", 0, 32, "hunyuan-moe.expert_shared_count is 0, but"},
+        {"hunyuan-moe", 2, 32,
+         "hunyuan-moe.expert_shared_count is 2; whether expert_shared_feed_forward_length 32 is then the "
+         "width"},
+        {"hunyuan-moe", 3, 32, "hunyuan-moe.expert_shared_count is 3; whether"},
+        {"nemotron-h-moe", 1, 64, NULL},
+        {"nemotron-h-moe", 0, 64, "nemotron_h_moe.expert_shared_count is 0, but"},
+        {"nemotron-h-moe", 2, 64, "nemotron_h_moe.expert_shared_count is 2; whether"},
+        {"nemotron-h-moe", 3, 64, "nemotron_h_moe.expert_shared_count is 3; whether"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s, %u of %u", rows[i].model, rows[i].count, rows[i].width);
+        ArchModel m = *arch_model_named(rows[i].model);
+        Arena arena = os_arena(1 << 23);
+        Error err = {0};
+        for (size_t k = 0; k < KEYS_MAX; k++) {
+            if (m.keys[k].type && strcmp(m.keys[k].suffix, "expert_shared_count") == 0)
+                m.keys[k].number = rows[i].count;
+        }
+        Str file = arch_model_build_with(&m, "expert_shared_feed_forward_length", rows[i].width);
+        CHECK((rows[i].message == NULL) == plan_of(file, &arena, &err));
+        if (rows[i].message && !strstr(err.message, rows[i].message))
+            CHECK_STR_EQ(rows[i].message, err.message);
+    }
+}
+
+// What makes frequencies or the factor on cosines infinite, in the numbers together and in the tensor of
+// factors.
+TEST(arch_rope_stays_finite) {
+    Arena arena = os_arena(1 << 23);
+    Error err = {0};
+    ArchModel m = *arch_model_named("mistral3");
+    for (size_t k = 0; k < KEYS_MAX; k++) {
+        if (m.keys[k].type && strcmp(m.keys[k].suffix, "rope.scaling.factor") == 0) m.keys[k].number = 1e6;
+    }
+    CHECK(plan_of(arch_model_build(&m), &arena, &err));
+    CHECK(!plan_of(arch_model_build_with(&m, "rope.scaling.yarn_log_multiplier", -0.72382414), &arena, &err));
+    CHECK(strstr(err.message, "mistral3.rope.scaling.yarn_log_multiplier is -0.723824, which multiplies"));
+
+    static const float bad[] = {1e-45f, 0, -1, NAN};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        TEST_CASE_LABEL("%g", (double)bad[i]);
+        Arena own = os_arena(1 << 23);
+        Str file = arch_model_build(arch_model_named("llama"));
+        GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = "test.gguf"};
+        const GgufFile *parsed;
+        Plan *plan;
+        REQUIRE(gguf_parse(&part, 1, &own, &parsed, &err));
+        const GgufTensor *factors = gguf_find_tensor(parsed, STR("rope_freqs.weight"));
+        REQUIRE(factors && factors->dtype == DTYPE_F32);
+        memcpy((char *)file.ptr + factors->file_offset + sizeof(float), &bad[i], sizeof(float));
+        CHECK(!plan_build(parsed, &own, &plan, &err));
+        if (!strstr(err.message, "tensor \"rope_freqs.weight\": factor 1 is "))
+            CHECK_STR_EQ("factor 1 is", err.message);
+    }
+}
+
 // A number of deviations for each layer.
 TEST(arch_sparsities_are_checked) {
     static const float of_nothing[] = {1, NAN, 0, 0, 0, 0}, too_far[] = {1, 1, 1e9f, 0, 0, 0},

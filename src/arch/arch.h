@@ -85,6 +85,13 @@ typedef struct {
     float logit_scale;   // on the logits, first of all
 } RouteConfig;
 
+// What a file means by expert_shared_feed_forward_length where it has several shared experts. They are one
+// feed-forward whose width is the sum of theirs.
+//   OF_ALL   that sum, which is so many times the width of the experts that are chosen
+//   OF_ONE   the width of each
+//   UNCLEAR  programs that run the model disagree
+typedef enum { SHARED_WIDTH_OF_ALL, SHARED_WIDTH_OF_ONE, SHARED_WIDTH_UNCLEAR } SharedWidth;
+
 // A rotary embedding's numbers.
 typedef struct {
     uint32_t dims; // of each head, from its start; of attention with a compressed cache, at its end
@@ -144,9 +151,10 @@ typedef struct {
     uint32_t n_experts;      // 0: a plain feed-forward
     uint32_t n_experts_used; // by each token
     uint32_t d_ff_expert;
-    uint32_t d_latent;    // the experts' inputs and outputs; 0: as wide as the residual stream
-    uint32_t d_ff_shared; // of the experts that all rows use; 0: none
-    uint32_t n_shared;    // where the file does not say that: how many of d_ff_expert
+    uint32_t d_latent;     // the experts' inputs and outputs; 0: as wide as the residual stream
+    uint32_t d_ff_shared;  // of the experts that all rows use; 0: none
+    uint32_t n_shared;     // where the file does not say that: how many of d_ff_expert
+    uint32_t shared_width; // SharedWidth: what the file says there
     RouteConfig route;
     uint32_t window;     // a row sees this many positions, itself included; 0: all
     uint32_t has_window; // 0: this layer sees all positions, whatever `window` is

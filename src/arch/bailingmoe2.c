@@ -4,8 +4,14 @@
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {
-    CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_EXPERTS, CONFIG_ROWS_ROUTE(SCORES_SIGMOID, 1),
-    CONFIG_ROWS_ROPE,        CONFIG_ROW_RMS_EPS,
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_EXPERTS,
+    CONFIG_ROWS_ROUTE(SCORES_SIGMOID, 1),
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+    // llama.cpp's conversion writes moe_shared_expert_intermediate_size, and its loader of this architecture
+    // multiplies that by the count.
+    CONFIG_U32_VALUE(shared_width, SHARED_WIDTH_OF_ONE),
 };
 
 // clang-format off

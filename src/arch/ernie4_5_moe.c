@@ -3,8 +3,14 @@
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {
-    CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_EXPERTS, CONFIG_ROWS_ROUTE(SCORES_OF_ALL, 1),
-    CONFIG_ROWS_ROPE,        CONFIG_ROW_RMS_EPS,
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_EXPERTS,
+    CONFIG_ROWS_ROUTE(SCORES_OF_ALL, 1),
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+    // transformers has one feed-forward of moe_num_shared_experts times moe_intermediate_size. llama.cpp's
+    // conversion writes intermediate_size / num_key_value_heads, which its loader takes as the width of all.
+    CONFIG_U32_VALUE(shared_width, SHARED_WIDTH_OF_ALL),
 };
 
 // clang-format off

@@ -3,8 +3,14 @@
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {
-    CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_EXPERTS, CONFIG_ROWS_ROUTE(SCORES_OF_CHOSEN, 1),
-    CONFIG_ROWS_ROPE,        CONFIG_ROW_RMS_EPS,
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_EXPERTS,
+    CONFIG_ROWS_ROUTE(SCORES_OF_CHOSEN, 1),
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+    // Tencent's model code multiplies intermediate_size, which llama.cpp's conversion writes, by
+    // num_shared_expert; transformers and llama.cpp's loader do not.
+    CONFIG_U32_VALUE(shared_width, SHARED_WIDTH_UNCLEAR),
 };
 
 // clang-format off

@@ -10,6 +10,9 @@ static const ConfigRow config[] = {
     CONFIG_ROWS_SSM,
     CONFIG_ROWS_EXPERTS,
     CONFIG_ROWS_ROUTE(SCORES_SIGMOID, 1),
+    // vLLM multiplies moe_shared_expert_intermediate_size, which llama.cpp's conversion writes, by
+    // n_shared_experts; transformers does not.
+    CONFIG_U32_VALUE(shared_width, SHARED_WIDTH_UNCLEAR),
     CONFIG_U32_ROW("%s.moe_latent_size", d_latent, false, 0),
     CONFIG_ROWS_ROPE,                    // files have such keys…
     CONFIG_U32_VALUE(rope_finetuned, 0), // …and no layer turns anything

@@ -207,6 +207,11 @@ static void complete_mla(ModelConfig *c) {
     c->route.by_largest = c->route.scores == SCORES_OF_ALL;
 }
 
+// Cut where check_ranges refuses it anyway.
+static uint32_t shared_of_one(const ModelConfig *c) {
+    return (uint32_t)min_u64((uint64_t)c->n_shared * c->d_ff_shared, UINT32_MAX);
+}
+
 // Values that files leave out because they follow from others.
 static void complete(ModelConfig *c, uint32_t layer) {
     if (c->heads_say_mixer && c->n_kv_heads == 0)
@@ -221,6 +226,7 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (c->value_dim == 0) c->value_dim = c->head_dim;
     if (c->d_ff_expert == 0) c->d_ff_expert = c->d_ff;
     if (c->d_ff_shared == 0) c->d_ff_shared = c->n_shared * c->d_ff_expert;
+    else if (c->shared_width == SHARED_WIDTH_OF_ONE && c->n_shared) c->d_ff_shared = shared_of_one(c);
     if (arch_rule_holds(LAYERS_LEADING, c, layer)) c->d_ff_shared = 0;
     if (c->single_blocks && c->mixer != MIXER_NONE) c->d_ff_shared = c->d_latent = 0;
     if (c->d_ff_shared) c->d_ff = c->d_ff_shared;
@@ -316,7 +322,6 @@ static bool check_ranges(const ConfigReader *r) {
         {AT(n_experts), 0, EXPERTS_MAX},
         {AT(n_experts_used), c->n_experts > 0, c->n_experts},
         {AT(d_ff_expert), c->n_experts > 0, 1 << 20},
-        {AT(n_shared), 0, EXPERTS_MAX},
         {AT(d_latent), 0, 1 << 17},
         {AT(n_leading), 0, c->n_layers},
         {AT(n_shared_kv), 0, c->n_layers - 1},
@@ -460,6 +465,35 @@ static bool check_mla(const ConfigReader *r) {
            refuse(r, AT(rope.yarn_score_growth), "%g; expected 0 or more", (double)c->rope.yarn_score_growth);
 }
 
+// Where a file says both how many shared experts there are and how wide, before the numbers are completed.
+static bool check_shared(const ConfigReader *r) {
+    const ModelConfig *c = r->c;
+    const GgufValue *value;
+    uint32_t n = c->n_shared, width = c->d_ff_shared;
+    (void)row_of(r, AT(n_shared), &value);
+    if (!check_range(r, (ConfigRange){AT(n_shared), 0, EXPERTS_MAX})) return false;
+    if (!value || width == 0 || n == 1 || arch_rule_holds(LAYERS_LEADING, c, r->layer)) return true;
+    if (n == 0)
+        return refuse(r, AT(n_shared), "0, but expert_shared_feed_forward_length is %u; expected 1 or more",
+                      width);
+    if (c->shared_width == SHARED_WIDTH_OF_ONE) return true;
+    if (c->shared_width == SHARED_WIDTH_UNCLEAR) {
+        (void)refuse(
+            r, AT(n_shared),
+            "%u; whether expert_shared_feed_forward_length %u is then the width of each or of all is "
+            "not settled, so only 1 is supported",
+            n, width);
+        r->err->code = ERR_UNSUPPORTED;
+        return false;
+    }
+    uint32_t one = c->d_ff_expert ? c->d_ff_expert : c->d_ff;
+    return (uint64_t)n * one == width ||
+           refuse(r, AT(n_shared),
+                  "%u, but expert_shared_feed_forward_length %u is not so many times "
+                  "expert_feed_forward_length %u",
+                  n, width, one);
+}
+
 static bool check(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const char *arch = r->arch->name;
@@ -523,6 +557,7 @@ bool config_read(const GgufFile *file, const Arch *arch, uint32_t layer, ModelCo
         if (!config_read(file, arch, 0, &first, err)) return false;
         out->head_dim = first.head_dim;
     }
+    if (!check_shared(&r)) return false;
     complete(out, layer);
     return check(&r);
 }
