@@ -386,7 +386,7 @@ static bool check_f32(const ConfigReader *r, size_t field, float least, float mo
 // YaRN's numbers together: its factor on cosines and sines is a quotient.
 static bool check_yarn(const ConfigReader *r) {
     const GgufValue *value;
-    double scale = rope_scale(&r->c->rope);
+    double scale = rope_scale(&r->c->rope) / (double)r->c->rope.attn_factor;
     size_t multiplier = AT(rope.yarn_log_multiplier);
     if (!check_f32(r, AT(rope.yarn_beta_fast), 1e-6f, 1e6f) ||
         !check_f32(r, AT(rope.yarn_beta_slow), 1e-6f, 1e6f))
