@@ -400,7 +400,7 @@ typedef struct {
 enum {
     DRAW_BINS = 2048,       // of the logits' distance from the best
     DRAW_CANDIDATES = 2048, // logits that are ranked one by one
-    DRAW_CHUNKS = 512,      // of a row's logits
+    DRAW_CHUNKS = 8192,     // of a row's logits, at most
 };
 
 // What the blocks of draw_rank, draw_sample and draw_logprobs tell each other of one row. Zeros between

@@ -81,24 +81,20 @@ DEVICE float bin_begin(u32 bin) {
     return bin < DRAW_BINS ? (float)bin : INFINITY_F32;
 }
 
-// DRAWS_ANY: a chunk's sum is by the best of the chunk, which is left with it. A sum of what was read before
-// a better one is rescaled, always at the same places. Where a mask allows nothing, no weight is worked out.
+// DRAWS_ANY: a chunk's sum is by the best of the chunk, which is left with it: draw_in_chunk finds the same
+// weights. Where a mask allows nothing, none is worked out.
 DEVICE void sum_all(const Draw &d, u32 first, u32 end) {
-    float best = -INFINITY_F32;
+    float best;
     u64 sum = 0;
     for_logits(
         d, first, end,
         [&](u32, const float(&v)[LANE_LOADS]) {
-            float most = v[0];
+            best = v[0];
 #pragma unroll
             for (u32 i = 1; i < LANE_LOADS; i++)
-                most = max_f32(most, v[i]);
-            most = warp_max(most);
-            if (most == -INFINITY_F32) return;
-            if (most > best) {
-                if (sum > 0) sum = rescaled(sum, factor_of_best(best, most));
-                best = most;
-            }
+                best = max_f32(best, v[i]);
+            best = warp_max(best);
+            if (best == -INFINITY_F32) return;
 #pragma unroll
             for (u32 i = 0; i < LANE_LOADS; i++)
                 sum += weight_by(best, v[i]);
@@ -106,7 +102,6 @@ DEVICE void sum_all(const Draw &d, u32 first, u32 end) {
         [&](u32 chunk) {
             give_chunk(d, chunk, &sum);
             if (lane_index() == 0) d.scratch->chunk_best[chunk] = best;
-            best = -INFINITY_F32;
         });
 }
 

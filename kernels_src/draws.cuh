@@ -73,11 +73,12 @@ DEVICE void draw_advance(const DrawTarget &to, i32 token) {
 
 #ifdef N_VOCAB
 enum : u32 {
-    CHUNK = ROUND_UP(CEIL_DIV(N_VOCAB, (u32)DRAW_CHUNKS), (u32)WARP), // logits that a warp sums at once
+    LANE_LOADS = MIN(CEIL_DIV(N_VOCAB, 512u * WARP), 16u), // of a lane, under way at once
+    CHUNK = LANE_LOADS * WARP,                             // logits that a warp sums at once
     N_CHUNKS = CEIL_DIV(N_VOCAB, CHUNK),
-    LANE_LOADS = CHUNK / WARP <= 16 ? CHUNK / WARP : 8u, // of a lane, under way at once
     BINS_PER_THREAD = CEIL_DIV((u32)DRAW_BINS, (u32)THREADS),
 };
+static_assert(N_CHUNKS <= (u32)DRAW_CHUNKS, "DrawScratch has them all");
 
 enum DrawKind : u32 {
     DRAWS_BEST,   // so cold that only the best has weight, or nothing can be drawn
