@@ -123,7 +123,7 @@ DEVICE void choose(const Draw &d, const Cut &c, float bound, u32 first, u32 end)
             } else {
 #pragma unroll
                 for (u32 i = 0; i < LANE_LOADS; i++) {
-                    float at = (d.best - v[i]) * d.bin_scale; // distance_bin
+                    float at = distance_of(d, v[i]);
                     bool is_sure = at < sure;
                     u64 weight = draw_weight(d, v[i]);
                     bool is_candidate = !is_sure && weight > 0 &&

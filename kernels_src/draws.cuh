@@ -191,9 +191,12 @@ DEVICE float rank_logit(u64 rank) {
     return logit_of_key((u32)(rank >> 32));
 }
 
-// The bin of a logit by its distance from the best, nearest first.
+// A logit's distance from the best, in bins, and its bin, nearest first.
+DEVICE float distance_of(const Draw &d, float v) {
+    return (d.best - v) * d.bin_scale;
+}
 DEVICE u32 distance_bin(const Draw &d, float v) {
-    float at = (d.best - v) * d.bin_scale;
+    float at = distance_of(d, v);
     return at < (float)(DRAW_BINS - 1) ? (u32)at : DRAW_BINS - 1;
 }
 
@@ -258,6 +261,12 @@ DEVICE void for_logits(const Draw &d, u32 first, u32 end, Take take, Done done) 
 DEVICE u64 warp_sum(u64 v) {
     for (u32 m = 16; m > 0; m /= 2)
         v += shuffle_xor(v, m);
+    return v;
+}
+
+DEVICE float warp_max(float v) {
+    for (u32 m = 16; m > 0; m /= 2)
+        v = max_f32(v, shuffle_xor(v, m));
     return v;
 }
 
@@ -404,12 +413,6 @@ enum : u32 {
     PARTS_MAX = MAX((u32)HEAD_BLOCKS, (u32)THREADS),
     CANDIDATES_BYTES = KEYS_AT + ROUND_UP(PARTS_MAX * 4, 16),
 };
-
-DEVICE float warp_max(float v) {
-    for (u32 m = 16; m > 0; m /= 2)
-        v = max_f32(v, shuffle_xor(v, m));
-    return v;
-}
 
 // Leaves the warp's sum as that of the chunk, and 0.
 DEVICE void give_chunk(const Draw &d, u32 chunk, u64 *sum) {

@@ -132,22 +132,22 @@ static bool check_names(SchemaReader *r, const JsonNode *value) {
     return true;
 }
 
-static bool check_lists_of_names(SchemaReader *r, const JsonNode *value) {
+static bool check_members_names(SchemaReader *r, const JsonNode *value, bool or_schemas) {
     if (!check_object(r, value)) return false;
     for (const JsonNode *e = json_first(value); e != json_end(value); e = json_next(e)) {
-        e = json_next(e);
-        if (!check_names(r, e)) return false;
+        e = json_next(e); // behind the member's own name
+        bool is_schema = or_schemas && !json_is(e, JSON_ARRAY);
+        if (!is_schema && !check_names(r, e)) return false;
     }
     return true;
 }
 
+static bool check_lists_of_names(SchemaReader *r, const JsonNode *value) {
+    return check_members_names(r, value, false);
+}
+
 static bool check_dependencies(SchemaReader *r, const JsonNode *value) {
-    if (!check_object(r, value)) return false;
-    for (const JsonNode *e = json_first(value); e != json_end(value); e = json_next(e)) {
-        e = json_next(e);
-        if (json_is(e, JSON_ARRAY) && !check_names(r, e)) return false;
-    }
-    return true;
+    return check_members_names(r, value, true);
 }
 
 static bool check_schemas(SchemaReader *r, const JsonNode *value) {
